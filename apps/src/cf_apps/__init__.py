@@ -1,0 +1,1 @@
+"""crossflow: flow one modality straight into another."""

@@ -1,0 +1,1 @@
+"""Generative-model metrics that name their protocol."""

@@ -1,0 +1,1 @@
+"""The DiMR multi-resolution velocity network with time-dependent normalisation."""
