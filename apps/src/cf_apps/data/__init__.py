@@ -1,0 +1,1 @@
+"""Captioned images, from wherever they come: a procedural world, a bundled set, or the user's own folder."""
