@@ -93,11 +93,16 @@ def split_by_hash(
 
     Adding, removing or reordering samples therefore moves no other sample across the border, and
     equal keys (variants of one thing) never end up on both sides. About `val_fraction` of the
-    distinct keys fall into val.
+    distinct keys fall into val; in a set so small that none would, the lowest hash does, as long as
+    another key is left to train on.
     """
     if not 0.0 <= val_fraction < 1.0:
         raise ValueError(f"val_fraction must lie in [0, 1), got {val_fraction}")
-    is_val = torch.tensor([_unit_hash(key) < val_fraction for key in keys], dtype=torch.bool)
+    draws = torch.tensor([_unit_hash(key) for key in keys], dtype=torch.float64)
+    if val_fraction == 0.0 or len(draws) == 0:
+        is_val = torch.zeros(len(keys), dtype=torch.bool)
+    else:
+        is_val = ((draws < val_fraction) | (draws == draws.min())) & (draws != draws.max())
     return (~is_val).nonzero().flatten(), is_val.nonzero().flatten()
 
 

@@ -1,0 +1,147 @@
+"""The layouts in which people keep captioned images, each read into the same stream of raw pairs.
+
+    folder/metadata.jsonl or metadata.csv    a row per caption: file_name, text
+    folder/cat.png + folder/cat.txt          a line per phrasing
+    folder/*.parquet, or one .parquet file   a row per image: image, text
+
+This is the layout of the Hugging Face `imagefolder` and of every image dataset on its hub. Tables are
+read through `datasets` as streams, which leave no cache behind; pictures stay undecoded here, so that
+one broken file costs one sample and not the run.
+"""
+
+import glob
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cf_apps.data.captioned import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+CAPTION_COLUMNS = ("text", "caption", "prompt", "captions")
+LAYOUTS = "metadata.jsonl, metadata.csv, a .txt beside each image, or .parquet files"
+
+
+@dataclass(frozen=True)
+class RawPair:
+    """One image, encoded (bytes, or the file that holds them), and its phrasings, possibly none."""
+
+    name: str
+    image: bytes | Path
+    captions: tuple[str, ...]
+
+    def read(self) -> bytes:
+        """The encoded image; OSError when its file cannot be read."""
+        return self.image.read_bytes() if isinstance(self.image, Path) else self.image
+
+
+def read_raw_pairs(source: Path) -> Iterable[RawPair]:
+    """Find out which layout `source` has and read it. Raises DataError when it has none."""
+    if not source.exists():
+        raise DataError(f"no such data folder: {source}; give a folder with {LAYOUTS}")
+    if source.is_file():
+        if source.suffix != ".parquet":
+            raise DataError(f"{source} is a file; give its folder, or a .parquet file")
+        return _parquet([source])
+
+    tables = [path for path in (source / "metadata.jsonl", source / "metadata.csv") if path.exists()]
+    parquet = _visible_files(source, {".parquet"})
+    images = _visible_files(source, IMAGE_SUFFIXES)
+    if len(tables) > 1:
+        raise DataError(f"{source} has both metadata.jsonl and metadata.csv; remove one of them")
+    if tables:
+        return _metadata(tables[0], images)
+    if parquet:
+        return _parquet(parquet)
+    if images:
+        return _text_files(source, images)
+    raise DataError(f"{source} holds no images; known layouts: images with {LAYOUTS}")
+
+
+def _metadata(table: Path, images: list[Path]) -> list[RawPair]:
+    """Rows that name the same file are phrasings of one image; images no row names have no caption."""
+    kind = {".jsonl": "json", ".csv": "csv"}[table.suffix]
+    captions: dict[str, list[str]] = {}
+    for number, row in enumerate(_rows(kind, [table])):
+        text = _column(row, CAPTION_COLUMNS, table)
+        file_name = row[_column(row, ("file_name",), table)]
+        if not isinstance(file_name, str) or not file_name:
+            raise DataError(f"{table}: row {number} has no file_name; write the image's path there")
+        captions.setdefault(file_name, []).extend(_phrasings(row[text]))
+    for image in images:
+        captions.setdefault(image.relative_to(table.parent).as_posix(), [])
+    return [RawPair(name, table.parent / name, tuple(texts)) for name, texts in captions.items()]
+
+
+def _text_files(folder: Path, images: list[Path]) -> Iterator[RawPair]:
+    for image in images:
+        text = image.with_suffix(".txt")
+        lines = text.read_text(encoding="utf-8-sig", errors="replace").splitlines() if text.exists() else []
+        yield RawPair(image.relative_to(folder).as_posix(), image, _phrasings(lines))
+
+
+def _parquet(files: list[Path]) -> Iterator[RawPair]:
+    for file in files:
+        for number, row in enumerate(_rows("parquet", [file])):
+            image = row[_column(row, ("image",), file)]
+            text = _column(row, CAPTION_COLUMNS, file)
+            name = f"{file.name}[{number}]"
+            yield RawPair(name, _encoded(image, file, name), _phrasings(row[text]))
+
+
+def _encoded(image: Any, file: Path, name: str) -> bytes | Path:
+    """A parquet cell is bytes, a path beside the file, or the `datasets.Image` struct of both."""
+    match image:
+        case bytes():
+            return image
+        case {"bytes": bytes(data)}:
+            return data
+        case str(path) | {"path": str(path)}:
+            return file.parent / path
+        case None | {"bytes": None}:
+            return b""
+    raise DataError(f"{name}: the image column holds {type(image).__name__}; expected encoded image bytes")
+
+
+def _rows(kind: str, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """The rows of tables as dicts, images undecoded."""
+    from datasets import Image, load_dataset
+
+    # text is text: without this a csv caption "12" becomes a number and "None" becomes nothing
+    options = {"dtype": str, "keep_default_na": False} if kind == "csv" else {}
+    try:
+        table = load_dataset(
+            kind,
+            data_files=[glob.escape(str(file.resolve())) for file in files],
+            split="train",
+            streaming=True,
+            **options,
+        )
+        for column, feature in (table.features or {}).items():
+            if isinstance(feature, Image):
+                table = table.cast_column(column, Image(decode=False))
+        yield from table
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow, pandas, json and datasets each have their own
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"cannot read {files[0]} as {kind}: {reason[:300]}") from error
+
+
+def _column(row: dict[str, Any], known: tuple[str, ...], table: Path) -> str:
+    for column in known:
+        if column in row:
+            return column
+    raise DataError(f"{table} has no column {' / '.join(known)}; its columns: {', '.join(row)}")
+
+
+def _phrasings(value: Any) -> tuple[str, ...]:
+    """A cell or a list of cells as the phrasings that say something."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    return tuple(str(text).strip() for text in texts if text is not None and str(text).strip())
+
+
+def _visible_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files below `folder` with one of `suffixes`, in a fixed order, without hidden ones (._cat.png)."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))

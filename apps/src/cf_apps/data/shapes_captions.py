@@ -1,0 +1,218 @@
+"""Captions for scenes: a small grammar with several phrasings, and what each caption promises.
+
+A caption mentions some of the truth and leaves the rest open. `describe` returns the words together with the
+`Expectation` that a picture drawn from them has to meet.
+"""
+
+import random
+from dataclasses import dataclass
+
+from cf_eval.composition import Expectation, Wanted
+
+from cf_apps.data.shapes_scene import AREA_BORDER, BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes
+
+COUNTS = {2: "two", 3: "three"}
+PREFIXES = ("", "", "", "a picture of ", "an image of ", "there is ")
+RELATION_WORDS = {
+    "left_of": ("left of", "to the left of"),
+    "right_of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+COLUMNS = {"left": (0.0, 0.40), "center": (0.30, 0.70), "right": (0.60, 1.0)}
+ROWS = {"top": (0.0, 0.40), "center": (0.30, 0.70), "bottom": (0.60, 1.0)}
+CLEARLY = 0.05  # a place is only named when the centre lies this far inside it
+AREAS = {"small": (0.0, AREA_BORDER), "large": (AREA_BORDER, 1.0)}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Words, and what a picture must show to keep their promise."""
+
+    text: str
+    expectation: Expectation
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One object of a scene in the grammar's terms."""
+
+    shape: str
+    colour: str
+    size: str
+    x: float
+    y: float
+
+
+def describe(scenes: Scenes, row: int, rng: random.Random, task: str | None = None) -> Caption | None:
+    """A caption of one scene. task: one of `cf_eval.composition.TASKS`; None lets the scene and the dice decide.
+
+    Returns None when the scene cannot serve the task (a counting caption of three different shapes, say).
+    """
+    objects = _objects(scenes, row)
+    background = list(BACKGROUNDS)[scenes.background[row]]
+    if task is None:
+        possible = [c for c in (_sentence(t, objects, background, rng) for t in _SENTENCES) if c]
+        return rng.choice(possible)  # one object, one kind or several kinds: some sentence always fits
+    return _sentence(task, objects, background, rng)
+
+
+def _objects(scenes: Scenes, row: int) -> list[_Object]:
+    return [
+        _Object(
+            list(SHAPES)[scenes.shape[row, i]],
+            list(COLOURS)[scenes.colour[row, i]],
+            list(SIZES)[scenes.size[row, i]],
+            float(scenes.x[row, i]),
+            float(scenes.y[row, i]),
+        )
+        for i in range(scenes.present.shape[1])
+        if scenes.present[row, i]
+    ]
+
+
+def _sentence(task: str, objects: list[_Object], background: str, rng: random.Random) -> Caption | None:
+    """One whole caption: a prefix, the task's own clause, sometimes the ground."""
+    clause = _SENTENCES[task](objects, rng)
+    if clause is None:
+        return None
+    words, wanted, relations = clause
+    named_ground = background if rng.random() < 0.3 else None
+    ground = "" if named_ground is None else f" on a {named_ground} background"
+    prefix = rng.choice(PREFIXES)
+    if prefix == "there is " and task == "counting":
+        prefix = "there are "
+    exact = task == "counting"
+    return Caption(prefix + words + ground, Expectation(task, wanted, relations, named_ground, exact))
+
+
+Clause = tuple[str, tuple[Wanted, ...], tuple[tuple[int, str, int], ...]]
+
+
+def _single_object(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """a large triangle at the top left"""
+    if len(objects) != 1:
+        return None
+    return _placed(objects[0], rng, colour=False)
+
+
+def _colours(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """a small red circle on the right"""
+    if len(objects) != 1:
+        return None
+    return _placed(objects[0], rng, colour=True)
+
+
+def _placed(it: _Object, rng: random.Random, colour: bool) -> Clause:
+    noun, wanted = _noun(it, colour, rng.random() < 0.35)
+    place = _place(it, rng) if rng.random() < 0.4 else None
+    if place is None:
+        return noun, (wanted,), ()
+    words, x, y = place
+    return f"{noun} {words}", (Wanted(wanted.shape, wanted.colour, wanted.area, x, y),), ()
+
+
+def _two_objects(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """a circle and a large square"""
+    return _listing(objects, rng, colour=False)
+
+
+def _attribute_binding(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """a red circle, a blue square and a green triangle"""
+    return _listing(objects, rng, colour=True)
+
+
+def _listing(objects: list[_Object], rng: random.Random, colour: bool) -> Clause | None:
+    """Objects of one kind are named together: two red circles and a blue square."""
+    kinds: dict[tuple[str, str | None], list[_Object]] = {}
+    for it in objects:
+        kinds.setdefault((it.shape, it.colour if colour else None), []).append(it)
+    if len(kinds) < 2:
+        return None
+    groups = [_group(alike, colour, 0.25, rng) for alike in kinds.values()]
+    nouns = [noun for noun, _ in groups]
+    return ", ".join(nouns[:-1]) + " and " + nouns[-1], tuple(w for _, wanted in groups for w in wanted), ()
+
+
+def _counting(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """three small red circles"""
+    if len(objects) < 2 or len({it.shape for it in objects}) > 1:
+        return None
+    same_colour = len({it.colour for it in objects}) == 1
+    noun, wanted = _group(objects, same_colour and rng.random() < 0.6, 0.3, rng)
+    return noun, wanted, ()
+
+
+def _group(alike: list[_Object], colour: bool, size_rate: float, rng: random.Random) -> tuple[str, tuple[Wanted, ...]]:
+    """ "two small red circles" or "a red circle", with the promise of each object"""
+    size = len({it.size for it in alike}) == 1 and rng.random() < size_rate
+    noun, wanted = _noun(alike[0], colour, size)
+    if len(alike) > 1:
+        noun = f"{COUNTS[len(alike)]} {noun.split(' ', 1)[1]}s"
+    return noun, (wanted,) * len(alike)
+
+
+def _position(objects: list[_Object], rng: random.Random) -> Clause | None:
+    """a red circle left of a blue square (, and a triangle)"""
+    if len(objects) < 2:
+        return None
+    relation = _relation(objects[0], objects[1])
+    colour = rng.random() < 0.6
+    if relation is None or (objects[0].shape, objects[0].colour) == (objects[1].shape, objects[1].colour):
+        return None
+    if not colour and objects[0].shape == objects[1].shape:
+        return None
+    nouns, wanted = zip(*(_noun(it, colour, rng.random() < 0.2) for it in objects), strict=True)
+    words = f"{nouns[0]} {rng.choice(RELATION_WORDS[relation])} {nouns[1]}"
+    if len(objects) == 3:
+        words += f", and {nouns[2]}"
+    return words, wanted, ((0, relation, 1),)
+
+
+def _noun(it: _Object, colour: bool, size: bool) -> tuple[str, Wanted]:
+    """ "a small red circle" with its promise; colour and size say what is mentioned"""
+    words = [it.size] * size + [it.colour] * colour + [it.shape]
+    article = "an" if words[0][0] in "aeiou" else "a"
+    wanted = Wanted(it.shape, it.colour if colour else None, AREAS[it.size] if size else None)
+    return " ".join([article, *words]), wanted
+
+
+def _place(it: _Object, rng: random.Random) -> tuple[str, tuple[float, float] | None, tuple[float, float] | None] | None:
+    """ "at the top left" or "on the left" with the bounds on x and y; None when the centre is near a border."""
+    column = next((k for k, (lo, hi) in COLUMNS.items() if _clear(it.x, lo, hi)), None)
+    row = next((k for k, (lo, hi) in ROWS.items() if _clear(it.y, lo, hi)), None)
+    if column is None or row is None:
+        return None
+    x, y = COLUMNS[column], ROWS[row]
+    if (row, column) == ("center", "center"):
+        return rng.choice(("in the center", "in the middle")), x, y
+    if column == "center":
+        return f"at the {row}", None, y
+    if row == "center":
+        return f"on the {column}", x, None
+    return f"at the {row} {column}", x, y
+
+
+def _clear(value: float, low: float, high: float) -> bool:
+    return (low == 0.0 or value >= low + CLEARLY) and (high == 1.0 or value <= high - CLEARLY)
+
+
+def _relation(a: _Object, b: _Object) -> str | None:
+    """How a lies to b, when one axis clearly decides."""
+    dx, dy = b.x - a.x, b.y - a.y
+    minor, major = sorted((abs(dx), abs(dy)))
+    if major < 0.2 or major < 1.25 * minor:
+        return None
+    if abs(dx) > abs(dy):
+        return "left_of" if dx > 0 else "right_of"
+    return "above" if dy > 0 else "below"
+
+
+_SENTENCES = {
+    "single_object": _single_object,
+    "two_objects": _two_objects,
+    "counting": _counting,
+    "colours": _colours,
+    "position": _position,
+    "attribute_binding": _attribute_binding,
+}
