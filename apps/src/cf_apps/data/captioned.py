@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -81,9 +81,9 @@ class ImageTextArrays:
         captions = [texts[int(u * len(texts))] for u, texts in zip(draws, phrasings, strict=True)]
         return CaptionedBatch(self.images[indices], captions)
 
-    def subset(self, indices: Int64[Tensor, "m"], name: str) -> Self:
+    def subset(self, indices: Int64[Tensor, "m"], name: str) -> "ImageTextArrays":
         """The same set cut down to `indices`, in that order."""
-        return type(self)(self.images[indices], tuple(self.captions[i] for i in indices.tolist()), name)
+        return ImageTextArrays(self.images[indices], tuple(self.captions[i] for i in indices.tolist()), name)
 
 
 def split_by_hash(

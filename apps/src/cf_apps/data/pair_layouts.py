@@ -10,9 +10,10 @@ one broken file costs one sample and not the run.
 """
 
 import glob
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cf_apps.data.captioned import DataError
@@ -61,16 +62,22 @@ def read_raw_pairs(source: Path) -> Iterable[RawPair]:
 def _metadata(table: Path, images: list[Path]) -> list[RawPair]:
     """Rows that name the same file are phrasings of one image; images no row names have no caption."""
     kind = {".jsonl": "json", ".csv": "csv"}[table.suffix]
-    captions: dict[str, list[str]] = {}
+    files = {_normal(image.relative_to(table.parent).as_posix()): image for image in images}
+    captions: dict[str, list[str]] = {name: [] for name in files}
     for number, row in enumerate(_rows(kind, [table])):
         text = _column(row, CAPTION_COLUMNS, table)
         file_name = row[_column(row, ("file_name",), table)]
         if not isinstance(file_name, str) or not file_name:
             raise DataError(f"{table}: row {number} has no file_name; write the image's path there")
-        captions.setdefault(file_name, []).extend(_phrasings(row[text]))
-    for image in images:
-        captions.setdefault(image.relative_to(table.parent).as_posix(), [])
-    return [RawPair(name, table.parent / name, tuple(texts)) for name, texts in captions.items()]
+        captions.setdefault(_normal(file_name), []).extend(_phrasings(row[text]))
+    return [
+        RawPair(name, files.get(name, table.parent / name), tuple(texts)) for name, texts in captions.items()
+    ]
+
+
+def _normal(name: str) -> str:
+    """One spelling per path: no leading ./, and accents composed (macOS writes them decomposed)."""
+    return unicodedata.normalize("NFC", PurePosixPath(name).as_posix())
 
 
 def _text_files(folder: Path, images: list[Path]) -> Iterator[RawPair]:

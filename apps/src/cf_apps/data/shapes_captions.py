@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cf_eval.composition import Expectation, Wanted
 
-from cf_apps.data.shapes_scene import AREA_BORDER, BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes
+from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, area_border
 
 COUNTS = {2: "two", 3: "three"}
 PREFIXES = ("", "", "", "a picture of ", "an image of ", "there is ")
@@ -22,7 +22,6 @@ RELATION_WORDS = {
 COLUMNS = {"left": (0.0, 0.40), "center": (0.30, 0.70), "right": (0.60, 1.0)}
 ROWS = {"top": (0.0, 0.40), "center": (0.30, 0.70), "bottom": (0.60, 1.0)}
 CLEARLY = 0.05  # a place is only named when the centre lies this far inside it
-AREAS = {"small": (0.0, AREA_BORDER), "large": (AREA_BORDER, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,9 @@ def _counting(objects: list[_Object], rng: random.Random) -> Clause | None:
     return noun, wanted, ()
 
 
-def _group(alike: list[_Object], colour: bool, size_rate: float, rng: random.Random) -> tuple[str, tuple[Wanted, ...]]:
+def _group(
+    alike: list[_Object], colour: bool, size_rate: float, rng: random.Random
+) -> tuple[str, tuple[Wanted, ...]]:
     """ "two small red circles" or "a red circle", with the promise of each object"""
     size = len({it.size for it in alike}) == 1 and rng.random() < size_rate
     noun, wanted = _noun(alike[0], colour, size)
@@ -173,11 +174,18 @@ def _noun(it: _Object, colour: bool, size: bool) -> tuple[str, Wanted]:
     """ "a small red circle" with its promise; colour and size say what is mentioned"""
     words = [it.size] * size + [it.colour] * colour + [it.shape]
     article = "an" if words[0][0] in "aeiou" else "a"
-    wanted = Wanted(it.shape, it.colour if colour else None, AREAS[it.size] if size else None)
+    wanted = Wanted(it.shape, it.colour if colour else None, _area(it) if size else None)
     return " ".join([article, *words]), wanted
 
 
-def _place(it: _Object, rng: random.Random) -> tuple[str, tuple[float, float] | None, tuple[float, float] | None] | None:
+def _area(it: _Object) -> tuple[float, float]:
+    border = area_border(it.shape)
+    return (0.0, border) if it.size == "small" else (border, 1.0)
+
+
+def _place(
+    it: _Object, rng: random.Random
+) -> tuple[str, tuple[float, float] | None, tuple[float, float] | None] | None:
     """ "at the top left" or "on the left" with the bounds on x and y; None when the centre is near a border."""
     column = next((k for k, (lo, hi) in COLUMNS.items() if _clear(it.x, lo, hi)), None)
     row = next((k for k, (lo, hi) in ROWS.items() if _clear(it.y, lo, hi)), None)

@@ -6,35 +6,45 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, MAX_OBJECTS, SHAPES, Scenes, radius
+from cf_apps.data.shapes_scene import (
+    BACKGROUNDS,
+    COLOURS,
+    MAX_OBJECTS,
+    SHAPES,
+    TRIANGLE_INRADIUS,
+    Scenes,
+    radius,
+)
 
 BULGE = 0.06  # how far a shape's middle stands out towards the camera, in depth units
 
 
 def circle(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance to the unit circle; negative inside. All outlines below have the area of this one."""
+    """Signed distance to the unit circle; negative inside."""
     return torch.hypot(u, v) - 1.0
 
 
 def square(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance (exact inside) to the upright square of area pi."""
-    half = torch.pi**0.5 / 2
-    return torch.maximum(u.abs(), v.abs()) - half
+    """Signed distance (exact inside) to the upright square."""
+    return torch.maximum(u.abs(), v.abs()) - SHAPES["square"].side
 
 
 def triangle(u: Tensor, v: Tensor) -> Tensor:
-    """Signed distance (exact inside) to the upward equilateral triangle of area pi, centroid at the origin."""
-    inradius = (torch.pi / 27**0.5) ** 0.5  # area = 3 sqrt(3) inradius^2
+    """Signed distance (exact inside) to the upward equilateral triangle with its centroid at the origin."""
     slanted = u.abs() * (3**0.5 / 2) - v * 0.5
-    return torch.maximum(slanted, v) - inradius
+    return torch.maximum(slanted, v) - TRIANGLE_INRADIUS
 
 
-OUTLINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"circle": circle, "square": square, "triangle": triangle}
+OUTLINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "circle": circle,
+    "square": square,
+    "triangle": triangle,
+}
 
 
 def inside_unit_area(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The outline scaled to area 1, as the inside test that a scene reader wants."""
-    outline, scale = OUTLINES[name], torch.pi**0.5
+    outline, scale = OUTLINES[name], SHAPES[name].area ** 0.5
     return lambda u, v: outline(u * scale, v * scale) <= 0
 
 

@@ -6,7 +6,25 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-SHAPES = ("circle", "square", "triangle")
+
+@dataclass(frozen=True)
+class Shape:
+    """An outline in units of its radius: how far it reaches from its centre, and its area."""
+
+    side: float
+    up: float
+    down: float
+    area: float
+
+
+TRIANGLE_INRADIUS = 0.684  # 0.88 of the triangle as large as the circle: three large ones still fit
+SHAPES = {
+    "circle": Shape(1.0, 1.0, 1.0, torch.pi),
+    "square": Shape(0.886, 0.886, 0.886, 0.886**2 * 4),
+    "triangle": Shape(
+        TRIANGLE_INRADIUS * 3**0.5, TRIANGLE_INRADIUS * 2, TRIANGLE_INRADIUS, TRIANGLE_INRADIUS**2 * 27**0.5
+    ),
+}
 COLOURS = {
     "red": (0.86, 0.12, 0.14),
     "green": (0.10, 0.62, 0.22),
@@ -17,10 +35,10 @@ COLOURS = {
 }
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "gray": (0.74, 0.74, 0.76), "black": (0.08, 0.08, 0.10)}
 SIZES = {"small": 0.135, "large": 0.19}  # radius as a fraction of the picture's side
-AREA_BORDER = torch.pi * 0.1625**2  # between the largest small and the smallest large object
+MARGIN = 0.02  # ground between an object and the picture's edge
 GAP = 0.06  # at least this much ground between two bounding boxes
-PLACES = 3  # thirds of the picture: left, middle, right and top, middle, bottom
 MAX_OBJECTS = 3
+PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ def draw_scenes(n: int, generator: torch.Generator, *, overlap: float = 0.0) -> 
     size = torch.randint(len(SIZES), (n, MAX_OBJECTS), generator=generator)
     alike = torch.rand(n, 1, generator=generator) < 0.4
     shape, colour, size = (torch.where(alike, k[:, :1], k) for k in (shape, colour, size))
-    x, y = _place_apart(present, size, generator, overlap)
+    x, y = _place_apart(present, _reach(shape, size), generator, overlap)
     depth = 0.25 + 0.5 * torch.rand(n, MAX_OBJECTS, generator=generator)
     background = torch.randint(len(BACKGROUNDS), (n,), generator=generator)
     return Scenes(present, shape, colour, size, x, y, depth, background)
@@ -71,37 +89,61 @@ def radius(size: Int64[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return torch.tensor(list(SIZES.values()))[size]
 
 
-def _place_apart(present: Tensor, size: Tensor, generator: torch.Generator, overlap: float) -> tuple[Tensor, Tensor]:
+def area_border(shape: str) -> float:
+    """Area between the small and the large objects of a shape, as a fraction of the picture."""
+    return SHAPES[shape].area * (sum(SIZES.values()) / 2) ** 2
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far each object reaches from its centre, (n, 1, 3) each, as fractions of the picture's side."""
+
+    side: Tensor
+    up: Tensor
+    down: Tensor
+
+
+def _reach(shape: Tensor, size: Tensor) -> _Reach:
+    r = radius(size)
+    of = {name: torch.tensor([getattr(s, name) for s in SHAPES.values()]) for name in ("side", "up", "down")}
+    return _Reach(*((of[name][shape] * r)[:, None] for name in ("side", "up", "down")))
+
+
+def _place_apart(
+    present: Tensor, reach: _Reach, generator: torch.Generator, overlap: float
+) -> tuple[Tensor, Tensor]:
     """Centres (n, 3) such that the objects' boxes keep their distance: the first of 48 candidate layouts that does.
 
     Three large objects fit only into the corners, so the last candidates are jittered corners.
     """
-    r = radius(size)[:, None]  # (n, 1, 3)
-    low, high = r + 0.03, 1 - r - 0.03
-    x, y = _candidates(low, high, generator)  # (n, 48, 3)
+    x, y = _candidates(reach, generator)  # (n, 48, 3)
     absent = ~present[:, None]
-    pairs = [_clearance(x, y, r, i, j) + 10.0 * (absent[..., i] | absent[..., j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    pairs = [_clearance(x, y, reach, i, j) + 10.0 * (absent[..., i] | absent[..., j]) for i, j in PAIRS]
     clear = torch.stack(pairs).amin(0)  # (n, 48)
     needed = (1 - overlap) * GAP - overlap * 0.3
     enough = clear >= needed
     best = torch.where(enough.any(1), enough.float().argmax(1), clear.argmax(1))
-    row = torch.arange(len(size))
+    row = torch.arange(len(x))
     return x[row, best], y[row, best]
 
 
-def _candidates(low: Tensor, high: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _candidates(reach: _Reach, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """40 free layouts, then 8 with the objects near distinct corners."""
-    n, free, corners = len(low), 40, 8
+    n, free, corners = len(reach.side), 40, 8
+    left, right = reach.side + MARGIN, 1 - reach.side - MARGIN
+    top, bottom = reach.up + MARGIN, 1 - reach.down - MARGIN
     u = torch.rand(2, n, free, MAX_OBJECTS, generator=generator)
     corner = torch.rand(n, corners, 4, generator=generator).argsort(-1)[..., :MAX_OBJECTS]
-    jitter = 0.04 * torch.rand(2, n, corners, MAX_OBJECTS, generator=generator)
-    x_corner = torch.where(corner % 2 == 0, low + jitter[0], high - jitter[0])
-    y_corner = torch.where(corner < 2, low + jitter[1], high - jitter[1])
-    x, y = low + (high - low) * u[0], low + (high - low) * u[1]
+    jitter = 0.03 * torch.rand(2, n, corners, MAX_OBJECTS, generator=generator)
+    x_corner = torch.where(corner % 2 == 0, left + jitter[0], right - jitter[0])
+    y_corner = torch.where(corner < 2, top + jitter[1], bottom - jitter[1])
+    x, y = left + (right - left) * u[0], top + (bottom - top) * u[1]
     return torch.cat([x, x_corner], 1), torch.cat([y, y_corner], 1)
 
 
-def _clearance(x: Tensor, y: Tensor, r: Tensor, i: int, j: int) -> Tensor:
-    """Free space between the bounding boxes of objects i and j along the better axis."""
-    apart = torch.maximum((x[..., i] - x[..., j]).abs(), (y[..., i] - y[..., j]).abs())
-    return apart - (r[..., i] + r[..., j])
+def _clearance(x: Tensor, y: Tensor, reach: _Reach, i: int, j: int) -> Tensor:
+    """Free space between the bounding boxes of objects i and j along the better axis; negative when they overlap."""
+    beside = (x[..., i] - x[..., j]).abs() - reach.side[..., i] - reach.side[..., j]
+    i_below = y[..., i] - reach.up[..., i] - y[..., j] - reach.down[..., j]
+    j_below = y[..., j] - reach.up[..., j] - y[..., i] - reach.down[..., i]
+    return torch.stack([beside, i_below, j_below]).amax(0)

@@ -1,6 +1,7 @@
 """From the bytes of any image file to a square RGB picture, or one line on why not."""
 
 import io
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,12 +29,12 @@ def square_rgb(data: bytes, image_size: int) -> UInt8[np.ndarray, "3 {image_size
         raise
     except UnidentifiedImageError:
         raise UnreadableImage("not an image, or of a kind Pillow cannot read") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error, ...
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
         raise UnreadableImage(f"damaged or truncated: {error}") from error
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
 
 
-def _on_white(image):
+def _on_white(image: Any) -> Any:
     """Any Pillow image as 8-bit RGB, its transparent parts white."""
     from PIL import Image
 

@@ -99,7 +99,9 @@ class CompositionScore:
     def add_batch(self, readings: Sequence[SceneReading], expectations: Sequence[Expectation]) -> list[bool]:
         """Count each picture under its task and return the verdicts, in order."""
         if len(readings) != len(expectations):
-            raise ValueError(f"{len(readings)} readings for {len(expectations)} expectations; give one for one")
+            raise ValueError(
+                f"{len(readings)} readings for {len(expectations)} expectations; give one for one"
+            )
         verdicts = []
         for reading, expectation in zip(readings, expectations, strict=True):
             verdicts.append(satisfies(reading, expectation))

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-Inside = Callable[[Tensor, Tensor], Tensor]  # (u, v) offsets from the centroid, shape of area 1 -> inside (bool)
+Inside = Callable[
+    [Tensor, Tensor], Tensor
+]  # (u, v) offsets from the centroid, shape of area 1 -> inside (bool)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class SceneReader:
         nearest = torch.cdist(ground, known).argmin(1)
         return [list(self.backgrounds)[i] for i in nearest.tolist()]
 
-    def _label(self, images: Float[Tensor, "b 3 h w"], ground: Float[Tensor, "b 3"]) -> Int64[Tensor, "b h w"]:
+    def _label(
+        self, images: Float[Tensor, "b 3 h w"], ground: Float[Tensor, "b 3"]
+    ) -> Int64[Tensor, "b h w"]:
         """Index of the nearest palette colour at each pixel, -1 where the ground is nearer than any of them."""
         palette = torch.tensor(list(self.palette.values()))
         known = torch.cat([palette.expand(len(images), -1, -1), ground[:, None]], 1)  # (b, n + 1, 3)
