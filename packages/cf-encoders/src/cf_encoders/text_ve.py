@@ -1,0 +1,194 @@
+"""The text variational encoder: language-model tokens (b, n, d) -> q(z_0 | x) of the image latent's shape.
+
+CrossFlow sec. 4.1 and 4.4.1. Three bodies share one contract and are chosen by `TextVEConfig.kind`:
+    compact   learned queries, one per patch of the latent; any token count and width, any latent (our default)
+    paper     stacked transformer layers and one flat linear layer, as the paper says it
+    released  the public code's encoder, layer by layer (released_text_ve.py)
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from cf_encoders.configs import config_from_dict, require_positive, require_shape
+from cf_encoders.gaussian import DiagonalGaussian
+from cf_encoders.layers import CrossBlock, SelfBlock
+from cf_encoders.numerics import widen
+from cf_encoders.released_text_ve import ReleasedBody
+
+
+@dataclass(frozen=True)
+class TextVEConfig:
+    """Shape and size of a TextVE. Fields marked with kinds are read by these only."""
+
+    token_width: int  # d of the language model: 768 CLIP, 4096 T5-XXL, 384 MiniLM
+    max_tokens: int  # the most tokens it reads; `released` always takes exactly so many
+    latent: tuple[int, int, int]  # (c, h, w) of z_0
+    kind: str = "compact"
+    width: int = 192
+    heads: int = 4
+    depth: int = 2  # self-attention layers over the tokens
+    mlp_hidden: int = 384
+    dropout: float = 0.0
+    cross_depth: int = 2  # compact: layers in which the queries read the tokens
+    patch: int = 8  # compact: a query writes a patch x patch square of the latent
+    bottleneck: int = 96  # paper, released: width of a token where all are flattened
+    mean_std: float = 0.35  # compact, paper: std of the mean at initialisation
+    sigma: float = 0.6  # compact, paper: sigma at initialisation
+
+    def __post_init__(self) -> None:
+        if self.kind not in BODIES:
+            raise ValueError(f"unknown TextVE kind {self.kind!r}; known: {', '.join(BODIES)}")
+        require_positive(
+            self, "token_width", "max_tokens", "width", "heads", "depth", "mlp_hidden", "cross_depth", "patch"
+        )
+        require_positive(self, "bottleneck")
+        require_shape(self, "latent")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.sigma <= 0 or self.mean_std <= 0:
+            raise ValueError(f"sigma and mean_std must be > 0, got {self.sigma} and {self.mean_std}")
+        _, h, w = self.latent
+        if self.kind == "compact" and (h % self.patch or w % self.patch):
+            raise ValueError(f"patch {self.patch} must divide the latent's height {h} and width {w}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TextVEConfig":
+        """The inverse of `to_dict`; an unknown key is a ValueError that lists the known ones."""
+        return config_from_dict(cls, values)
+
+
+class TextVE(nn.Module):
+    """tokens (b, n, d), mask (b, n; True where there is a token) -> DiagonalGaussian over (b, c, h, w)."""
+
+    def __init__(self, config: TextVEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.body = BODIES[config.kind](config)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> DiagonalGaussian:
+        _check_tokens(tokens, self.config)
+        mean, logvar = widen(self.body(tokens, mask)).unbind(dim=1)
+        return DiagonalGaussian(mean, logvar)
+
+
+class CompactBody(nn.Module):
+    """Self-attention over the tokens, then one learned query per latent patch reads them and writes its patch.
+
+    A padded token changes nothing; shorter captions may come with fewer tokens.
+    """
+
+    def __init__(self, config: TextVEConfig) -> None:
+        super().__init__()
+        width, (c, h, w) = config.width, config.latent
+        size = (width, config.heads, config.mlp_hidden, config.dropout)
+        self.latent, self.patch = config.latent, config.patch
+        self.embed = TokenEmbedding(config)
+        self.self_blocks = nn.ModuleList(SelfBlock(*size) for _ in range(config.depth))
+        self.queries = nn.Parameter(0.5 * torch.randn((h // config.patch) * (w // config.patch), width))
+        self.cross_blocks = nn.ModuleList(CrossBlock(*size) for _ in range(config.cross_depth))
+        self.norm = nn.LayerNorm(width)
+        self.mean, self.logvar = gaussian_heads(width, c * config.patch**2, config)
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b 2 c h w"]:
+        context = self.embed(tokens)
+        for block in self.self_blocks:
+            context = block(context, mask)
+        x = self.queries.expand(len(tokens), -1, -1)
+        for block in self.cross_blocks:
+            x = block(x, context, mask)
+        x = self.norm(x)
+        return rearrange(
+            torch.stack([self.mean(x), self.logvar(x)], dim=1),
+            "b two (h w) (c p q) -> b two c (h p) (w q)",
+            h=self.latent[1] // self.patch,
+            p=self.patch,
+            q=self.patch,
+        )
+
+
+class PaperBody(nn.Module):
+    """Stacked transformer layers over the tokens, then one linear layer over all of them (CrossFlow sec. 4.1).
+
+    Each token is first narrowed to `bottleneck`: 77 x 768 -> 4 x 32 x 32 straight would be 484 M weights.
+    Padded tokens enter the flat layer as zeros, so they change nothing.
+    """
+
+    def __init__(self, config: TextVEConfig) -> None:
+        super().__init__()
+        size = (config.width, config.heads, config.mlp_hidden, config.dropout)
+        self.latent, self.max_tokens = config.latent, config.max_tokens
+        self.embed = TokenEmbedding(config)
+        self.blocks = nn.ModuleList(SelfBlock(*size) for _ in range(config.depth))
+        self.narrow = nn.Linear(config.width, config.bottleneck)
+        self.norm = nn.LayerNorm(config.bottleneck)
+        self.mean, self.logvar = gaussian_heads(
+            config.max_tokens * config.bottleneck, math.prod(config.latent), config
+        )
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b 2 c h w"]:
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(self.narrow(x)) * mask[..., None]
+        missing = self.max_tokens - x.shape[1]
+        x = nn.functional.pad(x, (0, 0, 0, missing)).flatten(1)
+        return torch.stack([self.mean(x), self.logvar(x)], dim=1).unflatten(2, self.latent)
+
+
+class TokenEmbedding(nn.Module):
+    """LN and a linear layer to the encoder's width, plus learned positions.
+
+    The LN takes away the language model's scale (T5's features are about ten times smaller than CLIP's).
+    """
+
+    def __init__(self, config: TextVEConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.token_width)
+        self.linear = nn.Linear(config.token_width, config.width)
+        self.positions = nn.Parameter(0.3 * torch.randn(config.max_tokens, config.width))
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n e"]:
+        return self.linear(self.norm(tokens)) + self.positions[: tokens.shape[1]]
+
+
+def gaussian_heads(width: int, out: int, config: TextVEConfig) -> tuple[nn.Linear, nn.Linear]:
+    """Linear heads for mean and logvar: from unit-variance features, std(mean) = mean_std and sigma as given."""
+    mean, logvar = nn.Linear(width, out), nn.Linear(width, out)
+    nn.init.normal_(mean.weight, std=config.mean_std / math.sqrt(width))
+    nn.init.zeros_(mean.bias)
+    nn.init.zeros_(logvar.weight)
+    nn.init.constant_(logvar.bias, 2 * math.log(config.sigma))
+    return mean, logvar
+
+
+def _check_tokens(tokens: Tensor, config: TextVEConfig) -> None:
+    _, n, d = tokens.shape
+    if d != config.token_width:
+        raise ValueError(f"tokens are {d} wide, the encoder reads token_width={config.token_width}")
+    if n > config.max_tokens:
+        raise ValueError(f"{n} tokens, the encoder reads max_tokens={config.max_tokens}; cut the captions")
+    if config.kind == "released" and n != config.max_tokens:
+        raise ValueError(f"{n} tokens, `released` needs exactly {config.max_tokens}; pad the captions")
+
+
+BODIES: dict[str, Callable[[TextVEConfig], nn.Module]] = {
+    "compact": CompactBody,
+    "paper": PaperBody,
+    "released": ReleasedBody,
+}
