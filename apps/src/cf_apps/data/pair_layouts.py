@@ -4,12 +4,13 @@
     folder/cat.png + folder/cat.txt          a line per phrasing
     folder/*.parquet, or one .parquet file   a row per image: image, text
 
-This is the layout of the Hugging Face `imagefolder` and of every image dataset on its hub. Tables are
-read through `datasets` as streams, which leave no cache behind; pictures stay undecoded here, so that
-one broken file costs one sample and not the run.
+These are the layouts of the Hugging Face `imagefolder`, of most fine-tuning scripts, and of the image
+datasets on the hub. Pictures stay undecoded here, so that one broken file costs one sample, not the run.
 """
 
+import csv
 import glob
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from cf_apps.data.captioned import DataError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 CAPTION_COLUMNS = ("text", "caption", "prompt", "captions")
 LAYOUTS = "metadata.jsonl, metadata.csv, a .txt beside each image, or .parquet files"
+
+_EXAMPLE_ROW = '{"file_name": "cat.png", "text": "a cat"}'
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,9 @@ def read_raw_pairs(source: Path) -> Iterable[RawPair]:
 
 def _metadata(table: Path, images: list[Path]) -> list[RawPair]:
     """Rows that name the same file are phrasings of one image; images no row names have no caption."""
-    kind = {".jsonl": "json", ".csv": "csv"}[table.suffix]
     files = {_normal(image.relative_to(table.parent).as_posix()): image for image in images}
     captions: dict[str, list[str]] = {name: [] for name in files}
-    for number, row in enumerate(_rows(kind, [table])):
+    for number, row in enumerate(_table_rows(table)):
         text = _column(row, CAPTION_COLUMNS, table)
         file_name = row[_column(row, ("file_name",), table)]
         if not isinstance(file_name, str) or not file_name:
@@ -89,7 +91,7 @@ def _text_files(folder: Path, images: list[Path]) -> Iterator[RawPair]:
 
 def _parquet(files: list[Path]) -> Iterator[RawPair]:
     for file in files:
-        for number, row in enumerate(_rows("parquet", [file])):
+        for number, row in enumerate(_parquet_rows(file)):
             image = row[_column(row, ("image",), file)]
             text = _column(row, CAPTION_COLUMNS, file)
             name = f"{file.name}[{number}]"
@@ -110,29 +112,47 @@ def _encoded(image: Any, file: Path, name: str) -> bytes | Path:
     raise DataError(f"{name}: the image column holds {type(image).__name__}; expected encoded image bytes")
 
 
-def _rows(kind: str, files: list[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of tables as dicts, images undecoded."""
+def _table_rows(table: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a jsonl or csv file, through the standard library.
+
+    `datasets` would guess types, and a caption "007" or "None" would come back as 7 or as nothing.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            if table.suffix == ".csv":
+                rows = csv.DictReader(lines, strict=True)
+                for row in rows:
+                    if None in row:  # DictReader's key for surplus cells
+                        raise DataError(
+                            f"{table}: line {rows.line_num} has more cells than the header; "
+                            "write a caption that holds a comma in double quotes"
+                        )
+                    yield row
+                return
+            for number, line in enumerate(lines, start=1):
+                row = json.loads(line) if line.strip() else {}
+                if not isinstance(row, dict):
+                    raise DataError(f"{table}: line {number} is not a JSON object like {_EXAMPLE_ROW}")
+                if row:
+                    yield row
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {table}: {error}; each row should be like {_EXAMPLE_ROW}") from error
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file, images undecoded; a stream, which leaves no cache behind."""
     from datasets import Image, load_dataset
 
-    # text is text: without this a csv caption "12" becomes a number and "None" becomes nothing
-    options = {"dtype": str, "keep_default_na": False} if kind == "csv" else {}
     try:
-        table = load_dataset(
-            kind,
-            data_files=[glob.escape(str(file.resolve())) for file in files],
-            split="train",
-            streaming=True,
-            **options,
-        )
-        for column, feature in (table.features or {}).items():
+        path = glob.escape(str(file.resolve()))  # load_dataset would expand a [ in a folder's name
+        rows = load_dataset("parquet", data_files=path, split="train", streaming=True)
+        for column, feature in (rows.features or {}).items():
             if isinstance(feature, Image):
-                table = table.cast_column(column, Image(decode=False))
-        yield from table
-    except DataError:
-        raise
-    except Exception as error:  # pyarrow, pandas, json and datasets each have their own
+                rows = rows.cast_column(column, Image(decode=False))
+        yield from rows
+    except Exception as error:  # pyarrow and datasets each have their own
         reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"cannot read {files[0]} as {kind}: {reason[:300]}") from error
+        raise DataError(f"cannot read {file} as parquet: {reason[:300]}") from error
 
 
 def _column(row: dict[str, Any], known: tuple[str, ...], table: Path) -> str:
