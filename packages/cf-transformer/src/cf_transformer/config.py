@@ -1,0 +1,152 @@
+"""What a DiMR is made of: frozen, validated rows that turn into JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+StageKind = Literal["transformer", "convnext"]
+IndicatorKind = Literal["paper", "released"]
+Activation = Literal["gelu", "silu"]
+AttentionKind = Literal["sdpa", "matmul"]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One resolution of the cascade (DiMR; specs 2.1).
+
+    Every stage cuts the same full-resolution `x_t` into `patch` x `patch` cells. `n_blocks` is made odd,
+    2 * (n_blocks // 2) + 1: a U-ViT has one middle block and as many blocks before it as after it.
+    `n_heads` belongs to transformer stages only; the paper's heads are 64 wide.
+    """
+
+    kind: StageKind
+    d_model: int
+    n_blocks: int
+    patch: int
+    n_heads: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_known("stage kind", self.kind, get_args(StageKind))
+        for name in ("d_model", "n_blocks", "patch"):
+            _require_positive(name, getattr(self, name))
+        object.__setattr__(self, "n_blocks", 2 * (self.n_blocks // 2) + 1)
+        if self.kind == "convnext":
+            if self.n_heads is not None:
+                raise ValueError(f"a convnext stage has no attention: leave n_heads out (got {self.n_heads})")
+        elif self.n_heads is None or self.n_heads < 1 or self.d_model % self.n_heads:
+            raise ValueError(
+                f"a transformer stage needs n_heads that divides d_model={self.d_model}, got {self.n_heads}; "
+                f"the paper takes d_model // 64 = {max(1, self.d_model // 64)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
+        _require_fields(cls, values)
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class DiMRConfig:
+    """A velocity network for tensors of shape (channels, *size), with stages from low to high resolution.
+
+    indicator    `paper`: two learned d_model-vectors (CrossFlow 4.3); `released`: two learned scalars.
+    activation   of the gated MLP. `gelu` (exact, erf) is the paper's; `silu` is cheaper on CPU.
+    attention    `sdpa`, or `matmul`: the same in plain products, faster to train in bf16 on CPU.
+    mlp_ratio    hidden width of the gated MLP over d_model.
+    kernel_size  of the depthwise convolutions in convnext stages; odd.
+    zero_init_head  start every velocity head at zero (the paper does not).
+    """
+
+    channels: int
+    size: tuple[int, int]
+    stages: tuple[StageConfig, ...]
+    indicator: IndicatorKind = "paper"
+    activation: Activation = "gelu"
+    attention: AttentionKind = "sdpa"
+    mlp_ratio: float = 2.0
+    kernel_size: int = 7
+    zero_init_head: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "stages", tuple(self.stages))
+        _require_known("indicator", self.indicator, get_args(IndicatorKind))
+        _require_known("activation", self.activation, get_args(Activation))
+        _require_known("attention", self.attention, get_args(AttentionKind))
+        _require_positive("channels", self.channels)
+        if len(self.size) != 2:
+            raise ValueError(f"size must be (height, width), got {self.size}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd to keep the grid, got {self.kernel_size}")
+        if not self.stages:
+            raise ValueError("stages is empty; a DiMR needs at least one transformer stage")
+        if self.stages[0].kind != "transformer":
+            raise ValueError(
+                "the first stage must be a transformer: the indicator enters as one of its tokens; "
+                f"got {self.stages[0].kind!r}"
+            )
+        for stage in self.stages:
+            self._check_stage(stage)
+        for low, high in zip(self.stages, self.stages[1:], strict=False):
+            if low.patch % high.patch:
+                raise ValueError(
+                    "stages run from low to high resolution: "
+                    f"patch {low.patch} must be a multiple of the next stage's patch {high.patch}"
+                )
+
+    def _check_stage(self, stage: StageConfig) -> None:
+        if any(side % stage.patch for side in self.size):
+            raise ValueError(
+                f"size {self.size} is not divisible by patch {stage.patch}; pad it or change the patch"
+            )
+        if not (stage.d_model * self.mlp_ratio).is_integer() or self.mlp_ratio <= 0:
+            raise ValueError(
+                f"mlp_ratio * d_model must be a positive whole number, got {self.mlp_ratio} * {stage.d_model}"
+            )
+
+    def grid(self, stage: StageConfig) -> tuple[int, int]:
+        """(rows, columns) of cells that a stage works on."""
+        return self.size[0] // stage.patch, self.size[1] // stage.patch
+
+    def hidden(self, stage: StageConfig) -> int:
+        """Width inside a stage's gated MLP."""
+        return int(self.mlp_ratio * stage.d_model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values (lists for tuples), as a checkpoint's config.json holds them."""
+        return {
+            **asdict(self),
+            "size": list(self.size),
+            "stages": [stage.to_dict() for stage in self.stages],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
+        _require_fields(cls, values)
+        stages = tuple(StageConfig.from_dict(stage) for stage in values.get("stages", ()))
+        return cls(**{**values, "stages": stages})
+
+
+def _require_known(what: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+
+
+def _require_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+
+
+def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(cls)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ValueError(
+            f"unknown {cls.__name__} key {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
+        )
