@@ -1,0 +1,129 @@
+"""The log of a run: RUN/log.jsonl, one line of JSON per `log_every` steps."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cf_apps.engine.errors import RunError
+from cf_apps.engine.files import write_text
+from cf_apps.engine.task import Losses
+
+
+class Means:
+    """Means of scalars by name over the steps since the last reading, kept on their device.
+
+    A NaN counts as no value; a name without values is left out.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def add(self, scalars: Mapping[str, Tensor]) -> None:
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums.get(name, 0) + torch.nan_to_num(value, nan=0.0)
+            self._counts[name] = self._counts.get(name, 0) + (~value.isnan()).float()
+
+    def read(self) -> dict[str, float]:
+        """The means so far; starts anew. Waits for the device, so only when logging."""
+        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}
+
+
+class Window:
+    """What happened since the last line of the log: means of losses and statistics, and the rate."""
+
+    def __init__(self, step: int, elapsed: float, batch_size: int) -> None:
+        self._step, self._elapsed, self._batch_size = step, elapsed, batch_size
+        self._losses, self._stats, self._norm = Means(), Means(), Means()
+        self.text = ""
+        """The last record in a few words, for a progress line."""
+
+    def add(self, losses: Sequence[Losses], grad_norm: Tensor) -> None:
+        """Take in one step: the losses of its parts and the gradient norm before clipping."""
+        for part in losses:
+            self._losses.add(part.scalars())
+            self._stats.add(part.stats)
+        self._norm.add({"grad_norm": grad_norm})
+
+    def record(self, step: int, elapsed: float, lr: float) -> dict[str, Any]:
+        """The line for the log, and a new window from here on."""
+        rate = (step - self._step) / max(elapsed - self._elapsed, 1e-9)
+        losses, stats = self._losses.read(), self._stats.read()
+        self._step, self._elapsed = step, elapsed
+        self.text = " · ".join(
+            [
+                f"step {step}",
+                f"{rate:.3g} steps/s",
+                *(f"{name} {value:.4g}" for name, value in losses.items()),
+            ]
+        )
+        return {
+            "step": step,
+            "losses": losses,
+            "stats": stats,
+            "lr": lr,
+            **self._norm.read(),
+            "samples_per_second": rate * self._batch_size,
+            "elapsed": elapsed,
+        }
+
+
+class Log:
+    """Appends records to RUN/log.jsonl; a context. Lines beyond `step`, where a run resumes, are dropped."""
+
+    def __init__(self, run: Path, step: int = 0) -> None:
+        path = run / "log.jsonl"
+        kept = [record for record in _records(path) if record["step"] <= step]
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """One line, visible to readers at once; `record` has a 'step'."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self._file.name}: {error.strerror}; make room and resume"
+            ) from error
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_log(run: Path, kind: Literal["losses", "evaluation", "event"] = "losses") -> list[dict[str, Any]]:
+    """The records of a run in order; the default kind are the training steps'.
+
+    losses: step, losses, stats, lr, grad_norm, samples_per_second, elapsed (means since the line before).
+    evaluation: step, evaluation. event: step, event, changed.
+    Raises RunError when the folder has no log.
+    """
+    path = run / "log.jsonl"
+    if not path.exists():
+        raise RunError(f"{run} has no log.jsonl; give the folder that train wrote")
+    return [record for record in _records(path) if kind in record]
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a line cut by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
