@@ -1,0 +1,77 @@
+"""What both solver loops share: the field as they call it, one Runge-Kutta step, what a run hands back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cf_flowcore.errors import SolveError
+from cf_flowcore.tableaus import Tableau
+from cf_flowcore.velocity import Velocity
+
+
+class Field:
+    """v with its bookkeeping: t handed over as (b,), the output checked, every call counted in `nfe`."""
+
+    def __init__(self, v: Velocity, x_0: Float[Tensor, "b *d"]) -> None:
+        self.v = v
+        self.b = len(x_0)
+        self.time_dtype = torch.promote_types(x_0.dtype, torch.float32)
+        self.nfe = 0
+
+    def __call__(self, x: Float[Tensor, "b *d"], t: float | Float[Tensor, ""]) -> Float[Tensor, "b *d"]:
+        """v(x, t) in the dtype of x, with the one time t given to every sample."""
+        self.nfe += 1
+        # filled from a Python number on the device: no copy from the host, so nothing waits
+        times = t.expand(self.b) if isinstance(t, Tensor) else self._filled(x, t)
+        k = self.v(x, times)
+        if k.shape != x.shape:
+            raise ValueError(f"v must return the shape of x, {tuple(x.shape)}, got {tuple(k.shape)}")
+        return k.to(x.dtype)
+
+    def _filled(self, x: Float[Tensor, "b *d"], t: float) -> Float[Tensor, "b"]:
+        return torch.full((self.b,), t, dtype=self.time_dtype, device=x.device)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The states kept, with their times; the steps counted; the failure that ended it, if one did."""
+
+    times: list[float]
+    states: list[Float[Tensor, "b *d"]]
+    accepted: int
+    rejected: int
+    failure: SolveError | None = None
+
+
+def runge_kutta_step(
+    field: Field,
+    tableau: Tableau,
+    x: Float[Tensor, "b *d"],
+    t: float,
+    t_next: float,
+    k_first: Float[Tensor, "b *d"] | None = None,
+) -> tuple[Float[Tensor, "b *d"], list[Float[Tensor, "b *d"]]]:
+    """x at t_next and the stages k_i; `k_first` is v(x, t) where the caller has it already."""
+    h = t_next - t
+    ks = [field(x, t) if k_first is None else k_first]
+    x_stage = x
+    for c, row in zip(tableau.c[1:], tableau.a[1:], strict=True):
+        x_stage = advance(x, h, row, ks)
+        ks.append(field(x_stage, t_next if c == 1.0 else t + c * h))
+    x_next = x_stage if tableau.first_same_as_last else advance(x, h, tableau.b, ks)
+    return x_next, ks
+
+
+def advance(
+    x: Float[Tensor, "b *d"], h: float, weights: Sequence[float], ks: Sequence[Float[Tensor, "b *d"]]
+) -> Float[Tensor, "b *d"]:
+    """x + h sum_j weights_j k_j"""
+    terms = [(h * weight, k) for weight, k in zip(weights, ks, strict=True) if weight != 0.0]
+    (first, k), *rest = terms
+    total = torch.add(x, k, alpha=first)
+    for weight, k in rest:
+        total.add_(k, alpha=weight)  # in place on our own sum: no new memory, and autograd needs none of it
+    return total
