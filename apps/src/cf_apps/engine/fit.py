@@ -19,7 +19,7 @@ from cf_apps.engine.optim import clip_gradients, set_learning_rate, trained_para
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.progress import Progress, Silence
 from cf_apps.engine.run import open_run
-from cf_apps.engine.seeds import mixed_seed, step_generator
+from cf_apps.engine.seeds import seed_torch, step_generator
 from cf_apps.engine.state import TrainState
 from cf_apps.engine.task import Losses, Task
 
@@ -120,7 +120,7 @@ def _gradients(task: Task, config: FitConfig, step: int) -> list[Losses]:
     device = next(task.modules.parameters()).device
     parts = []
     for part in range(config.accumulate):
-        torch.manual_seed(mixed_seed(config.seed, step, part, 1))  # dropout takes no generator argument
+        seed_torch(device, config.seed, step, part, 1)  # for dropout, which takes no generator
         batch = task.batch(step * config.batch_size + part * size, size)
         with autocast(device, config.precision):
             losses = task.losses(batch, step_generator(device, config.seed, step, part))

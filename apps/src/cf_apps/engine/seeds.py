@@ -19,6 +19,14 @@ def step_generator(device: torch.device | str, *numbers: int) -> torch.Generator
     return torch.Generator(device).manual_seed(mixed_seed(*numbers))
 
 
+def seed_torch(device: torch.device, *numbers: int) -> None:
+    """Seed torch's own generators for the CPU and `device`: what dropout draws from, as it takes no other."""
+    seed = mixed_seed(*numbers)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 30 times longer
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def endless_order(n: int, first: int, size: int, seed: int) -> Int64[Tensor, "size"]:
     """Places first, ..., first + size - 1 of the endless shuffled stream over n samples: indices in [0, n).
 
