@@ -17,7 +17,6 @@ import nox
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "uv"
-nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "imports", "docs", "tests", "compile", "cross"]
 
 ROOT = Path(__file__).parent
@@ -73,20 +72,26 @@ def check(session: nox.Session, *command: str) -> None:
         session.run("uv", "run", "--quiet", *command, external=True)
 
 
-def pytest(session: nox.Session, *command: str, name: str, env: dict[str, str] | None = None) -> None:
+def pytest(session: nox.Session, *command: str, name: str, success: tuple[int, ...] = (0,)) -> None:
     """Run a pytest command line and count what it reports, whether or not it succeeds."""
     report = ROOT / ".nox" / "reports" / f"{name}.xml"
     report.unlink(missing_ok=True)
     try:
         arguments = (*command, "-q", f"--junit-xml={report}", *session.posargs)
-        session.run(*arguments, env=ENV | (env or {}), external=True, success_codes=[0, NO_TESTS_RAN])
+        session.run(*arguments, env=ENV, external=True, success_codes=success)
     finally:
         count(report)
 
 
-def workspace_pytest(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
-    """pytest in the workspace's own environment."""
-    pytest(session, "uv", "run", "--quiet", "pytest", *arguments, name=session.name, env=env)
+def workspace_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest in the workspace's own environment."""
+    pytest(session, "uv", "run", "--quiet", "pytest", *arguments, name=session.name)
+
+
+def marked(session: nox.Session, mark: str) -> None:
+    """Run every test of the workspace with a mark that default runs leave out; there may be none."""
+    command = ("uv", "run", "--quiet", "pytest", "-m", mark)
+    pytest(session, *command, name=session.name, success=(0, NO_TESTS_RAN))
 
 
 # ----------------------------------------------------------------------------------------- default sessions
@@ -117,7 +122,7 @@ def docs(session: nox.Session) -> None:
     workspace_pytest(session, "tests/test_docs.py", "tests/test_equations.py")
 
 
-@nox.session
+@nox.session(reuse_venv=True)
 @each_member
 def tests(session: nox.Session, package: str) -> None:
     """A package's tests, in an environment with only what that package declares."""
@@ -130,7 +135,8 @@ def tests(session: nox.Session, package: str) -> None:
 @nox.session(name="compile", venv_backend="none")
 def compile_(session: nox.Session) -> None:
     """Tests of torch.compile, without jaxtyping's run-time checks, which break it."""
-    workspace_pytest(session, "packages", "apps", "-m", "compile", env={"CF_NO_TYPECHECK": "1"})
+    session.env["CF_NO_TYPECHECK"] = "1"
+    marked(session, "compile")
 
 
 @nox.session(venv_backend="none")
@@ -142,44 +148,38 @@ def cross(session: nox.Session) -> None:
 # ------------------------------------------------------------------------------------------------ on demand
 
 
-@nox.session(venv_backend="none")
-def wheels(session: nox.Session) -> None:
-    """Each wheel, alone in a clean environment, passes its tests there (cf-apps beside its siblings)."""
-    tmp = Path(session.create_tmp()).resolve()
-    shutil.rmtree(tmp)
-    for package in FOLDERS:
+@nox.session(reuse_venv=False)
+@each_member
+def wheels(session: nox.Session, package: str) -> None:
+    """A wheel, alone in a clean environment (cf-apps with its siblings), passes its tests there."""
+    folder, room = ROOT / FOLDERS[package], Path(session.create_tmp()).resolve()
+    for name in FOLDERS if package == "cf-apps" else [package]:
         session.run(
-            "uv", "build", "--quiet", "--wheel", f"--package={package}", f"--out-dir={tmp}", external=True
+            "uv", "build", "--quiet", "--wheel", f"--package={name}", f"--out-dir={room}", external=True
         )
-    for package in FOLDERS:
-        test_wheel(session, package, tmp)
+    pins = (
+        "--no-emit-workspace",
+        "--no-hashes",
+        "--no-header",
+        "--no-annotate",
+        f"--output-file={room}/pins.txt",
+    )
+    session.run("uv", "export", "--quiet", f"--package={package}", "--group=test", *pins, external=True)
+    group = f"--group={folder}/pyproject.toml:test"
+    session.install(f"--constraints={room}/pins.txt", group, *map(str, room.glob("*.whl")))
+    session.run("uv", "pip", "check", external=True)
 
-
-def test_wheel(session: nox.Session, package: str, dist: Path) -> None:
-    folder, room = ROOT / FOLDERS[package], dist / package
-    python, pins = str(room / "env"), str(room / "pins.txt")
     # The tests and pytest's settings, and nothing else of the package: only the wheel can satisfy an import.
     shutil.copytree(folder / "tests", room / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(folder / "pyproject.toml", room)
-
-    needed = FOLDERS if package == "cf-apps" else [package]
-    files = [str(wheel) for name in needed for wheel in dist.glob(f"{name.replace('-', '_')}-*.whl")]
-    export = ["--no-emit-workspace", "--no-hashes", "--no-header", "--no-annotate", f"--output-file={pins}"]
-    session.run("uv", "export", "--quiet", f"--package={package}", "--group=test", *export, external=True)
-    session.run("uv", "venv", "--quiet", python, external=True)
-    session.run(
-        "uv", "pip", "install", "--quiet", f"--python={python}", f"--constraints={pins}",
-        f"--group={folder}/pyproject.toml:test", *files, external=True,
-    )  # fmt: skip
-    session.run("uv", "pip", "check", f"--python={python}", external=True)
     with session.chdir(room):
-        pytest(session, f"{python}/bin/python", "-m", "pytest", "tests", name=f"wheels-{package}")
+        pytest(session, "python", "-m", "pytest", "tests", name=f"wheels-{package}")
 
 
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
     """Tests that take minutes."""
-    workspace_pytest(session, "-m", "slow")
+    marked(session, "slow")
 
 
 @nox.session(venv_backend="none")
@@ -188,7 +188,7 @@ def gpu(session: nox.Session) -> None:
     probe = ("python", "-c", "import torch; print(torch.cuda.is_available())")
     if "True" not in str(session.run("uv", "run", "--quiet", *probe, silent=True, external=True)):
         session.skip("torch sees no CUDA device on this machine")
-    workspace_pytest(session, "-m", "gpu")
+    marked(session, "gpu")
 
 
 @nox.session(venv_backend="none")
