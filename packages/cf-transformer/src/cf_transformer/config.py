@@ -1,8 +1,8 @@
 """What a DiMR is made of: frozen, validated rows that turn into JSON and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 StageKind = Literal["transformer", "convnext"]
 IndicatorKind = Literal["paper", "released"]
@@ -44,7 +44,7 @@ class StageConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "StageConfig":
         """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
         _require_fields(cls, values)
         return cls(**values)
@@ -81,6 +81,8 @@ class DiMRConfig:
         _require_positive("channels", self.channels)
         if len(self.size) != 2:
             raise ValueError(f"size must be (height, width), got {self.size}")
+        for name, side in zip(("height", "width"), self.size, strict=True):
+            _require_positive(name, side)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd to keep the grid, got {self.kernel_size}")
         if not self.stages:
@@ -126,10 +128,10 @@ class DiMRConfig:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "DiMRConfig":
         """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
         _require_fields(cls, values)
-        stages = tuple(StageConfig.from_dict(stage) for stage in values.get("stages", ()))
+        stages = tuple(StageConfig.from_dict(stage) for stage in values["stages"])
         return cls(**{**values, "stages": stages})
 
 
@@ -139,7 +141,7 @@ def _require_known(what: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def _require_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
 
 
@@ -150,3 +152,6 @@ def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
         raise ValueError(
             f"unknown {cls.__name__} key {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
         )
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
+    if missing:
+        raise ValueError(f"{cls.__name__} lacks {', '.join(map(repr, missing))}")

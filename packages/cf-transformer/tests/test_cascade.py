@@ -1,0 +1,107 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from cf_transformer import Cascade
+from cf_transformer.cascade import pooled_moments
+from cf_transformer.position import pixel_shuffle
+
+MAPS, D_LOW, D_HIGH, RATIO, GRID = 4, 6, 5, 2, (3, 5)
+
+
+def naive(cascade: Cascade, maps: list[torch.Tensor], t: torch.Tensor) -> torch.Tensor:
+    """As the papers draw it: concatenate every map, TD-LN over all channels, Linear, shuffle, TD-LN."""
+    x = torch.cat(maps, dim=-1)
+    gamma, beta = (torch.cat(list(leaf(t)), dim=-1) for leaf in (cascade.gain, cascade.shift))
+    x = F.layer_norm(x, x.shape[-1:], eps=1e-5) * gamma + beta
+    return cascade.norm(pixel_shuffle(cascade.project(x), cascade.ratio, cascade.grid), t)
+
+
+def make(generator: torch.Generator, ratio: int = RATIO, offset: float = 0.0):
+    cascade = Cascade(MAPS, D_LOW, D_HIGH, ratio, GRID)
+    n = GRID[0] * GRID[1]
+    scales = torch.tensor([0.1, 1.0, 3.0, 10.0])  # later maps are larger, as in a residual stream
+    maps = [scale * torch.randn(2, n, D_LOW, generator=generator) + offset for scale in scales]
+    return cascade, maps, torch.rand(2, generator=generator)
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_the_streamed_sum_is_the_concatenation(ratio, shaken, generator):
+    cascade, maps, t = make(generator, ratio)
+    cascade, maps, t = shaken(cascade.double()), [m.double() for m in maps], t.double()
+    last, hand_over = cascade(iter(maps), t)
+    assert last is maps[-1]
+    torch.testing.assert_close(hand_over, naive(cascade, maps, t), rtol=1e-10, atol=1e-12)
+
+
+def test_the_streamed_sum_has_the_gradients_of_the_concatenation(shaken, generator):
+    cascade, maps, t = make(generator)
+    cascade, t = shaken(cascade.double()), t.double()
+    maps = [m.double().requires_grad_() for m in maps]
+    inputs = [*maps, *cascade.parameters()]
+    direction = torch.randn(2, RATIO**2 * 15, D_HIGH, generator=generator, dtype=torch.float64)
+    streamed = torch.autograd.grad((cascade(maps, t)[1] * direction).sum(), inputs)
+    whole = torch.autograd.grad((naive(cascade, maps, t) * direction).sum(), inputs)
+    for a, b in zip(streamed, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_a_common_offset_costs_no_precision_that_matters(shaken, generator):
+    """In fp32, with a mean of 30 deviations: E[x^2] - E[x]^2 would cancel, the pooled variance does not."""
+    cascade, maps, t = make(generator, offset=150.0)
+    shaken(cascade)
+    streamed = cascade(maps, t)[1]
+    exact = naive(cascade.double(), [m.double() for m in maps], t.double())
+    torch.testing.assert_close(streamed.double(), exact, rtol=0, atol=1e-3)
+
+
+def test_bf16_autocast_is_as_close_as_the_concatenation_under_autocast(shaken, generator):
+    cascade, maps, t = make(generator)
+    shaken(cascade)
+    exact = naive(cascade, maps, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        streamed, whole = cascade(maps, t)[1], naive(cascade, maps, t)
+    assert streamed.dtype == torch.float32
+    assert (streamed - exact).norm() < 1.5 * (whole - exact).norm()
+
+
+def test_pooled_moments_are_the_moments_of_the_whole(generator):
+    scales, offsets = torch.tensor([[1.0, 5.0, 0.1], [0.0, 3.0, -8.0]])[..., None, None, None]
+    parts = offsets + scales * torch.randn(3, 2, 5, 7, generator=generator, dtype=torch.float64)
+    mean, deviation = pooled_moments([torch.var_mean(p, -1, correction=0, keepdim=True) for p in parts])
+    whole = torch.cat(list(parts), dim=-1)
+    torch.testing.assert_close(mean, whole.mean(-1, keepdim=True))
+    torch.testing.assert_close(deviation, (whole.var(-1, correction=0, keepdim=True) + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize(("m", "channel"), [(0, 2), (3, 5)])
+def test_columns_of_the_projection_are_map_times_width_plus_channel(m, channel):
+    cascade = Cascade(MAPS, D_LOW, 1, 1, GRID)
+    with torch.no_grad():
+        cascade.project.weight.zero_()
+        cascade.project.weight[0, m * D_LOW + channel] = 1.0
+    cascade.norm = torch.nn.Identity()
+    cascade.norm.forward = lambda x, t: x
+    maps = [torch.randn(1, 15, D_LOW) for _ in range(MAPS)]
+    whole = torch.cat(maps, dim=-1)
+    expected = F.layer_norm(whole, whole.shape[-1:])[..., m * D_LOW + channel]
+    with torch.no_grad():
+        cascade.project.bias.zero_()
+    torch.testing.assert_close(cascade(maps, torch.rand(1))[1][..., 0], expected)
+
+
+def test_rows_of_the_projection_are_row_column_channel():
+    cascade = Cascade(1, D_LOW, 2, 2, (1, 1))
+    cascade.norm = torch.nn.Identity()
+    cascade.norm.forward = lambda x, t: x
+    with torch.no_grad():
+        cascade.project.weight.zero_()
+        cascade.project.bias.copy_(torch.arange(8.0))
+    hand_over = cascade([torch.randn(1, 1, D_LOW)], torch.rand(1))[1]
+    assert torch.equal(hand_over[0], torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]))
+
+
+def test_a_missing_or_surplus_map_is_an_error(generator):
+    cascade, maps, t = make(generator)
+    for wrong in (maps[:-1], [*maps, maps[0]]):
+        with pytest.raises(ValueError, match="zip"):
+            cascade(wrong, t)
