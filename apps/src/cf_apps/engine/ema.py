@@ -21,7 +21,7 @@ class Ema:
     def __init__(self, modules: nn.Module, decay: float, ramp: float = 10.0) -> None:
         self.decay, self.ramp, self.updates = decay, ramp, 0
         self._names = list(trained_parameters(modules))
-        self._weights = list(trained_parameters(modules).values())
+        self._weights: list[Tensor] = list(trained_parameters(modules).values())
         self._average = [p.detach().clone() for p in self._weights]
 
     @torch.no_grad()

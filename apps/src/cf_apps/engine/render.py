@@ -1,0 +1,133 @@
+"""Pictures of results: a grid of images with words under them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from cf_apps.engine.errors import RunError
+from cf_apps.engine.files import replaced
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import PIL.ImageDraw
+    import PIL.ImageFont
+
+Font = Union["PIL.ImageFont.FreeTypeFont", "PIL.ImageFont.ImageFont"]
+MIN_SIDE = (
+    96  # pixels; smaller images are enlarged by a whole factor, so that each of their pixels stays square
+)
+GAP, FONT_SIZE, MAX_LINES = 8, 12, 6
+PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (200, 200, 200)
+
+
+def image_grid(
+    images: UInt8[Tensor, "n 3 h w"] | Float[Tensor, "n 3 h w"],
+    columns: int | None = None,
+    *,
+    captions: Sequence[str] | None = None,
+    column_titles: Sequence[str] | None = None,
+    row_titles: Sequence[str] | None = None,
+    upscale: int | None = None,
+) -> "PIL.Image.Image":
+    """Lay images out row by row, `columns` wide (near square if None), with wrapped captions under them.
+
+    images: bytes in [0, 255], or floats in [0, 1] (clamped). captions: one an image, "" for none.
+    column_titles, row_titles: one a column, one a row. upscale: whole factor, by nearest neighbour; None
+    enlarges to at least 96 pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    n, _, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    for name, words, count in (
+        ("captions", captions, n),
+        ("column_titles", column_titles, columns),
+        ("row_titles", row_titles, rows),
+    ):
+        if words is not None and len(words) != count:
+            have = f"{n} images in {columns} columns"
+            raise ValueError(f"{name} must hold {count} strings for {have}, got {len(words)}")
+
+    factor = upscale or max(1, math.ceil(MIN_SIDE / min(height, width)))
+    height, width = height * factor, width * factor
+    font = ImageFont.load_default(FONT_SIZE)
+    under = [_wrapped(caption, width, font) for caption in captions or [""] * n]
+    beside = [_wrapped(title, MIN_SIDE, font) for title in row_titles or [""] * rows]
+    above = [_wrapped(title, width, font) for title in column_titles or [""] * columns]
+    left = GAP + (MIN_SIDE + GAP if row_titles else 0)
+    line = FONT_SIZE + 3
+    # every row is as high as its longest caption asks
+    caption_heights = [
+        line * max(len(t) for t in under[r * columns : (r + 1) * columns]) for r in range(rows)
+    ]
+    top = GAP + line * max(len(title) for title in above)
+
+    size = (left + columns * (width + GAP), top + sum(height + GAP + extra for extra in caption_heights))
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, title in enumerate(above):
+        _write(draw, title, left + column * (width + GAP), GAP // 2, font)
+    y = top
+    for row in range(rows):
+        _write(draw, beside[row], GAP, y, font)
+        for column, index in enumerate(range(row * columns, min((row + 1) * columns, n))):
+            x = left + column * (width + GAP)
+            picture = to_pil(images[index]).resize((width, height), Image.Resampling.NEAREST)
+            draw.rectangle((x - 1, y - 1, x + width, y + height), outline=FAINT)
+            page.paste(picture, (x, y))
+            _write(draw, under[index], x, y + height + 1, font)
+        y += height + caption_heights[row] + GAP
+    return page
+
+
+def to_pil(image: UInt8[Tensor, "3 h w"] | Float[Tensor, "3 h w"]) -> "PIL.Image.Image":
+    """A picture from bytes in [0, 255] or floats in [0, 1] (clamped)."""
+    from PIL import Image
+
+    if image.is_floating_point():
+        image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def save_png(picture: "PIL.Image.Image", path: Path) -> Path:
+    """Write a PNG, whole or not at all, making its folder; raises RunError when the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as temporary:
+            picture.save(temporary, format="PNG")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    return path
+
+
+def _wrapped(text: str, width: int, font: Font) -> list[str]:
+    """Lines no wider than `width` pixels, `MAX_LINES` at most; what is longer ends in an ellipsis."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    if len(lines) > MAX_LINES:
+        lines = [*lines[: MAX_LINES - 1], f"{lines[MAX_LINES - 1]} …"]
+    return [_shortened(line, width, font) for line in lines]
+
+
+def _shortened(line: str, width: int, font: Font) -> str:
+    if font.getlength(line) <= width:
+        return line
+    kept = line.removesuffix(" …")
+    while kept and font.getlength(f"{kept}…") > width:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def _write(draw: "PIL.ImageDraw.ImageDraw", lines: list[str], x: int, y: int, font: Font) -> None:
+    for number, line in enumerate(lines):
+        draw.text((x, y + number * (FONT_SIZE + 3)), line, fill=INK, font=font)
