@@ -8,7 +8,7 @@ Config = TypeVar("Config")
 
 
 def config_from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """`cls(**values)`; JSON's lists become tuples; a key `cls` does not have is an error that lists its keys."""
+    """`cls(**values)`, JSON's lists as tuples. A key `cls` does not have is an error that lists its keys."""
     known = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
     unknown = sorted(set(values) - set(known))
     if unknown:

@@ -1,4 +1,4 @@
-"""L_Enc = CLIP(z_0, z_hat): symmetric InfoNCE with a learned temperature (CrossFlow sec. 4.4.1 and app. A)."""
+"""L_Enc = CLIP(z_0, z_hat): symmetric InfoNCE with a learned temperature (CrossFlow sec. 4.4.1, app. A)."""
 
 import math
 
@@ -37,7 +37,7 @@ def info_nce(
     log_scale: Float[Tensor, ""],
     group: Group | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of CE(logits) and CE(logits^T), logits_ij = exp(log_scale) cos(z_i, target_j), truth on the diagonal.
+    """Mean of CE(logits) and CE(logits^T); logits_ij = exp(log_scale) cos(z_i, target_j), truth i = j.
 
     With a process `group` the negatives are those of all its ranks (each with the same b) and the gradient
     reaches them: the mean of the ranks' losses, and of their gradients as DDP takes it, is the loss of the
@@ -56,7 +56,7 @@ def info_nce(
 def retrieval_accuracy(
     z: Float[Tensor, "b *d"], target: Float[Tensor, "b *d"], group: Group | None = None
 ) -> Float[Tensor, ""]:
-    """Share of this rank's z whose nearest target of the whole batch, by cosine, is their own; chance is 1/b."""
+    """Share of this rank's z whose nearest target of the whole batch, by cosine, is their own."""
     z, all_target = directions(z), gather_batch(directions(target), group)
     truth = rank_in(group) * len(z) + torch.arange(len(z), device=z.device)
     return ((z @ all_target.T).argmax(dim=1) == truth).float().mean()

@@ -1,4 +1,4 @@
-"""Gather a batch over the ranks of a process group, with the gradient flowing back to the rank it came from."""
+"""Gather a batch over the ranks of a process group, and send the gradient back to where it belongs."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def rank_in(group: Group | None) -> int:
 
 
 def gather_batch(x: Float[Tensor, "b d"], group: Group | None) -> Float[Tensor, "all_b d"]:
-    """The batches of all ranks, in rank order; `x` itself without a group. Every rank must hold the same b."""
+    """The batches of all ranks, in rank order; `x` itself without a group. All ranks must hold the same b."""
     return x if group is None else _Gather.apply(x, group)
 
 

@@ -17,8 +17,8 @@ Reduction = Literal["sum", "mean"]
 class DiagonalGaussian:
     """A batch of Gaussians with diagonal covariance, of any shape (b, ...).
 
-    `logvar` is log sigma^2. It is clamped to LOGVAR_RANGE so that exp cannot overflow; the gradient passes the
-    clamp unchanged, so the KL pulls a runaway `logvar` back.
+    `logvar` is log sigma^2. It is clamped to LOGVAR_RANGE so that exp cannot overflow; the gradient passes
+    the clamp unchanged, so the KL pulls a runaway `logvar` back.
     """
 
     mean: Float[Tensor, "b *d"]
@@ -26,9 +26,8 @@ class DiagonalGaussian:
 
     def __post_init__(self) -> None:
         if self.mean.shape != self.logvar.shape:
-            raise ValueError(
-                f"mean and logvar must have one shape, got {tuple(self.mean.shape)} and {tuple(self.logvar.shape)}"
-            )
+            mean, logvar = tuple(self.mean.shape), tuple(self.logvar.shape)
+            raise ValueError(f"mean and logvar must have one shape, got {mean} and {logvar}")
         object.__setattr__(self, "logvar", clamp_keeping_gradient(self.logvar, *LOGVAR_RANGE))
 
     @property
@@ -50,7 +49,7 @@ class DiagonalGaussian:
         return self.mean + temperature * self.std * eps.to(self.mean.device)
 
     def kl(self, reduction: Reduction = "sum") -> Float[Tensor, "b"]:
-        """KL(q || N(0, I)) = -1/2 sum(1 + logvar - mean^2 - sigma^2)   (CrossFlow's L_KL, Kingma & Welling app. B)
+        """KL(q || N(0, I)) = -1/2 sum(1 + logvar - mean^2 - sigma^2)   (CrossFlow's L_KL)
 
         `reduction` is over the latent's dimensions; the batch stays. A weight for "sum" must be multiplied by
         the number of dimensions to mean the same with "mean".
@@ -79,8 +78,10 @@ class DiagonalGaussian:
     def statistics(self) -> dict[str, Float[Tensor, ""]]:
         """Warning signs of a collapse, detached, for the log.
 
-        mean_abs: mean |mean|;  mean_std: spread of the mean over the batch (0: every caption gives one source);
-        sigma: mean sigma (0: no distribution left, 1: the prior);  snr: batch variance of the mean / sigma^2.
+        mean_abs: mean |mean|
+        mean_std: spread of the mean over the batch; 0 where every caption gives the same source
+        sigma: mean sigma; 0 where no distribution is left, 1 is the prior's
+        snr: batch variance of the mean / sigma^2
         """
         mean, sigma = widen(self.mean.detach()), widen(self.std.detach())
         variance = mean.var(dim=0, correction=0)

@@ -1,4 +1,4 @@
-"""The image side of the contrastive loss: images (or their latents) -> z_hat of z_0's shape (CrossFlow sec. 4.4.1).
+"""The image side of the contrastive loss: images or latents -> z_hat of z_0's shape (CrossFlow sec. 4.4.1).
 
 Trained jointly with the text encoder and not needed for sampling.
 """
@@ -85,7 +85,7 @@ class Stage(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Linear, GELU, LN, Linear: the public code's head; ProjectionHead(1024, 4096, 4096) is its 256-px size."""
+    """Linear, GELU, LN, Linear: the public code's head, which at 256 px is (1024, 4096, 4096)."""
 
     def __init__(self, features: int, hidden: int, out: int) -> None:
         super().__init__()

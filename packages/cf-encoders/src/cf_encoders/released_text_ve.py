@@ -1,8 +1,8 @@
 """The text encoder of the authors' public code, structure and module names alike, so its weights load.
 
-Eleven post-norm layers, three that halve the width, then all 77 tokens flattened into one projection: a linear
-layer at 256 px, an MLP and three convolutions at 512 px. Padding keys are masked; padding *queries* are not, and
-take part in the flat projection, so the content of padded tokens changes the result.
+Eleven post-norm layers, three that halve the width, then all 77 tokens flattened into one projection: a
+linear layer at 256 px, an MLP and three convolutions at 512 px. Padding keys are masked; padding *queries*
+are not, and take part in the flat projection, so the content of padded tokens changes the result.
 """
 
 import math
@@ -42,7 +42,7 @@ class ReleasedSize(Protocol):
 
 
 class ReleasedBody(nn.Module):
-    """tokens (b, 77, 768 or 4096) -> (b, 2, c, h, w); a latent of 64 x 64 takes the adaptor, others one Linear."""
+    """tokens (b, 77, 768 or 4096) -> (b, 2, c, h, w). A 64 x 64 latent takes the adaptor, others a Linear."""
 
     def __init__(self, size: ReleasedSize) -> None:
         super().__init__()
@@ -53,11 +53,9 @@ class ReleasedBody(nn.Module):
         self.reduction_layers = nn.ModuleList(
             ReductionLayer(wider, size.heads, size.dropout) for wider in _halvings(width, size.bottleneck)
         )
-        self.linear, self.adaptor = None, None
-        if size.latent[1:] == (ADAPTOR_SIDE, ADAPTOR_SIDE):
-            self.adaptor = Adaptor(flat, 2 * size.latent[0])
-        else:
-            self.linear = nn.Linear(flat, 2 * math.prod(size.latent))
+        large = size.latent[1:] == (ADAPTOR_SIDE, ADAPTOR_SIDE)
+        self.adaptor = Adaptor(flat, 2 * size.latent[0]) if large else None
+        self.linear = None if large else nn.Linear(flat, 2 * math.prod(size.latent))
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
@@ -67,9 +65,9 @@ class ReleasedBody(nn.Module):
             x = layer(x, mask)
         for layer in self.reduction_layers:
             x = layer(x, mask)
-        flat = x.flatten(1)
-        out = self.adaptor(flat) if self.linear is None else self.linear(flat)
-        return out.unflatten(1, (2, *self.latent))
+        project = self.adaptor or self.linear
+        assert project is not None
+        return project(x.flatten(1)).unflatten(1, (2, *self.latent))
 
 
 class PostNormLayer(nn.Module):
@@ -160,11 +158,17 @@ class Adaptor(nn.Module):
 
     def __init__(self, flat: int, channels: int) -> None:
         super().__init__()
-        plane = (ADAPTOR_SIDE, ADAPTOR_SIDE)
+        plane = [ADAPTOR_SIDE, ADAPTOR_SIDE]
         self.fc1, self.ln_fc1 = nn.Linear(flat, ADAPTOR_WIDTH), nn.LayerNorm(ADAPTOR_WIDTH)
         self.fc2, self.ln_fc2 = nn.Linear(ADAPTOR_WIDTH, ADAPTOR_WIDTH), nn.LayerNorm(ADAPTOR_WIDTH)
-        self.conv1, self.ln_conv1 = nn.Conv2d(1, 32, 3, padding=1), nn.LayerNorm((32, *plane))
-        self.conv2, self.ln_conv2 = nn.Conv2d(32, 64, 3, padding=1), nn.LayerNorm((64, *plane))
+        self.conv1, self.ln_conv1 = (
+            nn.Conv2d(1, 32, 3, padding=1),
+            nn.LayerNorm([32, *plane]),
+        )
+        self.conv2, self.ln_conv2 = (
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.LayerNorm([64, *plane]),
+        )
         self.conv3 = nn.Conv2d(64, channels, 3, padding=1)
 
     def forward(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:

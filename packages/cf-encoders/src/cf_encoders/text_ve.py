@@ -1,7 +1,7 @@
 """The text variational encoder: language-model tokens (b, n, d) -> q(z_0 | x) of the image latent's shape.
 
 CrossFlow sec. 4.1 and 4.4.1. Three bodies share one contract and are chosen by `TextVEConfig.kind`:
-    compact   learned queries, one per patch of the latent; any token count and width, any latent (our default)
+    compact   learned queries, one per patch of the latent; any tokens, any latent; the default
     paper     stacked transformer layers and one flat linear layer, as the paper says it
     released  the public code's encoder, layer by layer (released_text_ve.py)
 """
@@ -84,7 +84,7 @@ class TextVE(nn.Module):
 
 
 class CompactBody(nn.Module):
-    """Self-attention over the tokens, then one learned query per latent patch reads them and writes its patch.
+    """Self-attention over the tokens; then a learned query per latent patch reads them and writes its patch.
 
     A padded token changes nothing; shorter captions may come with fewer tokens.
     """
@@ -121,7 +121,7 @@ class CompactBody(nn.Module):
 
 
 class PaperBody(nn.Module):
-    """Stacked transformer layers over the tokens, then one linear layer over all of them (CrossFlow sec. 4.1).
+    """Stacked transformer layers over the tokens, then one linear layer over all of them (sec. 4.1).
 
     Each token is first narrowed to `bottleneck`: 77 x 768 -> 4 x 32 x 32 straight would be 484 M weights.
     Padded tokens enter the flat layer as zeros, so they change nothing.
@@ -168,7 +168,7 @@ class TokenEmbedding(nn.Module):
 
 
 def gaussian_heads(width: int, out: int, config: TextVEConfig) -> tuple[nn.Linear, nn.Linear]:
-    """Linear heads for mean and logvar: from unit-variance features, std(mean) = mean_std and sigma as given."""
+    """Heads for mean and logvar: from unit-variance features, std(mean) = mean_std, and sigma as given."""
     mean, logvar = nn.Linear(width, out), nn.Linear(width, out)
     nn.init.normal_(mean.weight, std=config.mean_std / math.sqrt(width))
     nn.init.zeros_(mean.bias)
