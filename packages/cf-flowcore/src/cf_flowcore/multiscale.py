@@ -49,9 +49,7 @@ def weighted_sum(losses: Float[Tensor, "s b"], weights: Sequence[float] | None =
     """sum_s weight_s losses_s: with `scale_losses`, for who logs the scales and trains on their sum."""
     scales = len(losses)
     if weights is None and scales not in SCALE_WEIGHTS:
-        raise ValueError(
-            f"no default weights for {scales} scales, only for {list(SCALE_WEIGHTS)}; pass weights="
-        )
+        raise ValueError(f"no default weights for {scales} scales, only {list(SCALE_WEIGHTS)}; pass weights=")
     chosen = SCALE_WEIGHTS[scales] if weights is None else tuple(weights)
     if len(chosen) != scales:
         raise ValueError(f"{scales} scales need as many weights, got {chosen}")

@@ -1,7 +1,5 @@
 """Carry samples along a velocity field: x' = v(x, t) from t_0 to t_1, in either direction."""
 
-import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_flowcore.adaptive import PI_CONTROL, StepControl, Tolerance, solve_adaptive
+from cf_flowcore.adaptive import solve_adaptive
+from cf_flowcore.control import PI_CONTROL, StepControl, Tolerance
 from cf_flowcore.errors import SolveError
+from cf_flowcore.grid import checked_grid, even_grid
 from cf_flowcore.step import Field, Run, runge_kutta_step
 from cf_flowcore.tableaus import Tableau, tableau
 from cf_flowcore.velocity import Velocity
@@ -70,54 +70,48 @@ def solve(
     wait for the device. Adaptive ones (dopri5, dopri5-shampine) keep the RMS error of each step under
     atol + rtol |x|, start with `first_step` (default: estimated), never step further than `max_step`, land on
     every time of `grid` if there is one, and wait for the device once a step; rtol, atol, max_nfe, control
-    and on_fail are theirs alone. `control`: PI_CONTROL or I_CONTROL (torchdiffeq's) of cf_flowcore.adaptive.
+    and on_fail are theirs alone. `control`: PI_CONTROL or I_CONTROL (torchdiffeq's) of cf_flowcore.control.
 
-    save     "end", or "grid": also every state of the grid (adaptive without grid: every accepted step)
+    save     "end", or "grid": also the states of the grid (adaptive without inner times: of every step)
     grad     "off", or "direct": backpropagate through the steps
     on_fail  "raise" NonFiniteVelocity, StepUnderflow or TooManyEvaluations, or "return" the last state
 
     Raises ValueError for options that make no sense, naming them.
     """
-    for name, value, known in (
-        ("save", save, ("end", "grid")),
-        ("grad", grad, ("off", "direct")),
-        ("on_fail", on_fail, ("raise", "return")),
-    ):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+    _check_choice("save", save, ("end", "grid"))
+    _check_choice("grad", grad, ("off", "direct"))
+    _check_choice("on_fail", on_fail, ("raise", "return"))
+    _check_positive(first_step=first_step, max_step=max_step)
     if not x_0.is_floating_point():
-        raise ValueError(f"x_0 must be floating point, got {x_0.dtype}")
-    rule = tableau(method)
-    field = Field(v, x_0)
+        raise ValueError(f"x_0 must be floating point, got {x_0.dtype}; x_0.float() is")
+    rule, field = tableau(method), Field(v, x_0)
+    if rule.error is None:
+        _check_fixed(method, steps, grid, first_step, max_step)
+    elif steps is not None:
+        raise ValueError(f"{method} chooses its steps: instead of steps={steps} pass rtol, atol or grid=")
+    if grid is None:
+        grid = [t_0, t_1] if steps is None else even_grid(steps, t_0, t_1)
+    times = checked_grid(grid, t_0, t_1)
 
     with torch.set_grad_enabled(grad == "direct" and torch.is_grad_enabled()):
         if rule.error is None:
-            if first_step is not None or max_step is not None:
-                raise ValueError(f"first_step and max_step are for adaptive methods; {method} takes grid=")
-            times = _fixed_grid(method, steps, grid, t_0, t_1)
-            run = _solve_fixed(field, x_0, times, rule, keep=save == "grid")
+            run = solve_fixed(field, x_0, times, rule, keep=save == "grid")
         else:
-            if steps is not None:
-                raise ValueError(
-                    f"{method} chooses its own steps; pass rtol and atol, or grid= for times to land on"
-                )
-            _check_positive(first_step=first_step, max_step=max_step)
             run = solve_adaptive(
                 field,
                 x_0,
-                _checked_grid([t_0, t_1] if grid is None else grid, t_0, t_1),
+                times,
                 rule,
                 tolerance=Tolerance(rtol, atol),
                 control=control,
                 max_nfe=max_nfe,
                 first_step=first_step,
                 max_step=max_step,
-                keep_steps=save == "grid" and grid is None,
+                keep_steps=save == "grid" and len(times) == 2,
             )
-        if run.failure is not None and on_fail == "raise":
-            raise run.failure
         trajectory = torch.stack(run.states) if save == "grid" else None
-
+    if run.failure is not None and on_fail == "raise":
+        raise run.failure
     return Solution(
         x=run.states[-1],
         t=torch.tensor(run.times if save == "grid" else run.times[-1:], dtype=torch.float64),
@@ -129,7 +123,7 @@ def solve(
     )
 
 
-def _solve_fixed(
+def solve_fixed(
     field: Field, x: Float[Tensor, "b *d"], times: Sequence[float], rule: Tableau, *, keep: bool
 ) -> Run:
     """One step from each time to the next; nothing is read back from the device."""
@@ -140,36 +134,24 @@ def _solve_fixed(
     return Run(list(times), states, accepted=len(times) - 1, rejected=0)
 
 
-def _fixed_grid(
-    method: str, steps: int | None, grid: Sequence[float] | None, t_0: float, t_1: float
-) -> list[float]:
-    """`steps` equal steps with exact ends, or the grid as given."""
+def _check_fixed(
+    method: str,
+    steps: int | None,
+    grid: Sequence[float] | None,
+    first_step: float | None,
+    max_step: float | None,
+) -> None:
+    """A fixed method takes the steps it is given: no default number, no limits on their length."""
     if (steps is None) == (grid is None):
         raise ValueError(f"{method} needs steps= or grid=, one of the two, got steps={steps} and grid={grid}")
-    if grid is not None:
-        return _checked_grid(grid, t_0, t_1)
-    assert steps is not None
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    return _checked_grid([t_0 + (t_1 - t_0) * i / steps for i in range(steps)] + [t_1], t_0, t_1)
+    if first_step is not None or max_step is not None:
+        raise ValueError(f"first_step and max_step are for adaptive methods; {method} takes steps= or grid=")
 
 
-def _checked_grid(grid: Sequence[float], t_0: float, t_1: float) -> list[float]:
-    """The grid as floats: from t_0 to t_1, strictly monotone."""
-    times = [float(t) for t in grid]
-    if not all(math.isfinite(t) for t in times) or len(times) < 2:
-        raise ValueError(f"a time grid needs at least two finite times, got {times}")
-    if (times[0], times[-1]) != (t_0, t_1):
-        raise ValueError(
-            f"grid must run from t_0={t_0} to t_1={t_1}, got {times[0]} to {times[-1]}; "
-            "pass its ends as t_0= and t_1="
-        )
-    rises, falls = (all(later(b, a) for a, b in pairwise(times)) for later in (operator.gt, operator.lt))
-    if not (rises or falls):
-        raise ValueError(
-            f"time must move strictly one way, got {times}; to go from t=1 to t=0 pass t_0=1.0, t_1=0.0"
-        )
-    return times
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Options chosen by name."""
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
 def _check_positive(**lengths: float | None) -> None:

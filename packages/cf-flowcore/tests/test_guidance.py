@@ -1,0 +1,77 @@
+import pytest
+import torch
+from cf_flowcore import autoguidance, classifier_free, solve
+
+
+class Recorder:
+    """v_c = 3 x + t, v_u = x - t, remembering what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x, t, is_null):
+        self.calls.append((len(x), is_null.clone()))
+        t = t[:, None]
+        return torch.where(is_null[:, None], x - t, 3 * x + t)
+
+
+X = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+T = torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64)
+V_C, V_U = 3 * X + T[:, None], X - T[:, None]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.5, 7.0])
+def test_guidance_is_equation_3_of_crossflow(scale, batched):
+    guided = classifier_free(Recorder(), scale, batched=batched)(X, T)
+    torch.testing.assert_close(guided, scale * V_C + (1 - scale) * V_U)
+
+
+def test_both_halves_go_through_the_model_in_one_call():
+    v = Recorder()
+    classifier_free(v, 7.0)(X, T)
+    ((rows, is_null),) = v.calls
+    assert rows == 6
+    assert is_null.tolist() == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize(("scale", "null"), [(1.0, False), (0.0, True)])
+def test_scale_one_and_zero_evaluate_one_half_only(scale, null):
+    v = Recorder()
+    classifier_free(v, scale)(X, T)
+    ((rows, is_null),) = v.calls
+    assert rows == 3
+    assert is_null.tolist() == [null] * 3
+
+
+def test_outside_the_interval_only_the_conditional_half_runs():
+    v = Recorder()
+    guided = classifier_free(v, 4.0, interval=(0.3, 0.6))
+    at = [torch.full((3,), t, dtype=torch.float64) for t in (0.2, 0.3, 0.5, 0.6, 0.7)]
+    for t in at:
+        guided(X, t)
+    assert [rows for rows, _ in v.calls] == [3, 6, 6, 6, 3]
+    torch.testing.assert_close(guided(X, at[0]), 3 * X + 0.2)
+
+
+def test_samples_at_different_times_are_guided_each_by_its_own():
+    guided = classifier_free(Recorder(), 4.0, interval=(0.3, 0.6))(X, T)
+    expected = torch.where(torch.tensor([[False], [True], [False]]), 4 * V_C - 3 * V_U, V_C)
+    torch.testing.assert_close(guided, expected)
+
+
+def test_an_interval_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="low < high"):
+        classifier_free(Recorder(), 2.0, interval=(0.5, 0.5))
+
+
+def test_a_guided_solve_counts_one_evaluation_a_step():
+    v = Recorder()
+    solution = solve(classifier_free(v, 3.0), X, method="euler", steps=5)
+    assert solution.nfe == len(v.calls) == 5
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0])
+def test_autoguidance_moves_away_from_the_bad_model(scale):
+    guided = autoguidance(lambda x, t: 3 * x, lambda x, t: x - 1.0, scale)
+    torch.testing.assert_close(guided(X, T), (X - 1.0) + scale * (3 * X - (X - 1.0)))
