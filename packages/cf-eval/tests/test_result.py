@@ -43,11 +43,11 @@ def test_words_that_only_contain_the_letters_are_no_fid():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_no_number_is_refused(value):
-    with pytest.raises(ValueError, match="d2 is .*; look for NaN"):
+    with pytest.raises(ValueError, match=r"d2 is .*; look for NaN"):
         result(values={"d2": value})
 
 
 @pytest.mark.parametrize("missing", [{"metric": ""}, {"protocol": ""}, {"values": {}}, {"count": 0}])
 def test_a_result_without_name_protocol_value_or_samples_is_refused(missing):
-    with pytest.raises(ValueError, match="metric|value|count"):
+    with pytest.raises(ValueError, match=r"metric|value|count"):
         result(**missing)
