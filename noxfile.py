@@ -169,9 +169,10 @@ def wheels(session: nox.Session, package: str) -> None:
     session.install(f"--constraints={room}/pins.txt", group, *map(str, room.glob("*.whl")))
     session.run("uv", "pip", "check", external=True)
 
-    # The tests and pytest's settings, and nothing else of the package: only the wheel can satisfy an import.
+    # The tests, what they read, and nothing else of the package: only the wheel can satisfy an import.
     shutil.copytree(folder / "tests", room / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(folder / "pyproject.toml", room)
+    for file in ("README.md", "pyproject.toml"):
+        shutil.copy(folder / file, room)
     with session.chdir(room):
         pytest(session, "python", "-m", "pytest", "tests", name=f"wheels-{package}")
 
