@@ -28,7 +28,7 @@ class Toy:
         self.modules = nn.ModuleDict(
             {"net": self.net, "table": self.table, "position": tied, "same": tied, "frozen": frozen}
         )
-        self.modules.register_buffer("calls", torch.zeros(()))
+        self.net.register_buffer("calls", torch.zeros(()))
         self.no_decay = ("position",)
         self.x = torch.randn(N_SAMPLES, 5, generator=step_generator("cpu", seed))
         self.y = torch.sin(3 * self.x) @ torch.randn(5, 2, generator=step_generator("cpu", seed, 1))
@@ -40,7 +40,7 @@ class Toy:
         return endless_order(N_SAMPLES, first, size, self.seed)
 
     def losses(self, batch: Tensor, generator: torch.Generator) -> Losses:
-        self.modules.calls += 1
+        self.net.calls += 1
         noise = 0.01 * torch.randn(len(batch), 5, generator=generator)
         hidden = self.x[batch] + noise + self.table(batch % 4)
         prediction = self.net(hidden) + self.modules["frozen"](self.y[batch]) * 0

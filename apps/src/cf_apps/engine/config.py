@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from cf_apps.engine.errors import ConfigError
 
@@ -39,7 +38,8 @@ class FitConfig:
     weight_decay: float = 0.03
     warmup_steps: int = 0
     """Steps over which the learning rate grows linearly from lr / warmup_steps to lr."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: str = "constant"
+    """'constant' or 'cosine'."""
     final_lr_fraction: float = 0.0
     """Where 'cosine' ends, as a fraction of `lr`."""
     clip_norm: float | None = 1.0
@@ -47,8 +47,8 @@ class FitConfig:
     ema_decay: float = 0.9999
     ema_ramp: float = 10.0
     """Decay at update n is min(ema_decay, (1 + n) / (ema_ramp + n)); 1 means no ramp."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """'bf16' computes under autocast; weights, optimizer and EMA stay fp32."""
+    precision: str = "fp32"
+    """'fp32' or 'bf16', which computes under autocast; weights, optimizer and EMA stay fp32."""
     log_every: int = 10
     save_every: int = 1000
     """Steps between checkpoints; the end of the run (or an interrupt) always saves one."""

@@ -4,7 +4,18 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, TextIO, runtime_checkable
+from typing import IO, Protocol, cast, runtime_checkable
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Where text goes: stderr, a file."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def isatty(self) -> bool: ...
 
 
 @runtime_checkable
@@ -16,7 +27,7 @@ class Progress(AbstractContextManager["Progress"], Protocol):
         ...
 
 
-def progress_line(label: str, stream: TextIO | None = None) -> "Progress":
+def progress_line(label: str, stream: Stream | None = None) -> "Progress":
     """A moving bar when `stream` (stderr) is a terminal, and plain lines ten seconds apart when it is not."""
     where = sys.stderr if stream is None else stream
     return LiveLine(label, where) if where.isatty() else PlainLines(label, where)
@@ -40,7 +51,7 @@ class Silence:
 class PlainLines(Silence):
     """A line at the start, one every `seconds`, one at the end: for files and pipes."""
 
-    def __init__(self, label: str, stream: TextIO, seconds: float = 10.0) -> None:
+    def __init__(self, label: str, stream: Stream, seconds: float = 10.0) -> None:
         self._label, self._stream, self._seconds = label, stream, seconds
         self._last: float | None = None
 
@@ -54,7 +65,7 @@ class PlainLines(Silence):
 class LiveLine(Silence):
     """A bar that moves, by rich; the time still to go follows from the share done."""
 
-    def __init__(self, label: str, stream: TextIO) -> None:
+    def __init__(self, label: str, stream: Stream) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -66,7 +77,7 @@ class LiveLine(Silence):
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[text]}"),
         )
-        self._bar = Bar(*columns, console=Console(file=stream), transient=False)
+        self._bar = Bar(*columns, console=Console(file=cast("IO[str]", stream)), transient=False)
         self._task = self._bar.add_task(label, total=1.0, text="")
 
     def show(self, done: float, text: str) -> None:
