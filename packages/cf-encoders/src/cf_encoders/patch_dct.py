@@ -15,8 +15,8 @@ from cf_encoders.codec import require_divisible
 
 COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))  # grey, red - blue, green - magenta
 
-# Standard deviations over 76 COCO photographs in [-1, 1], per pixel of patch side, one number per colour: of the
-# flat component, and of frequency 1, above which it falls as 1 / (u + v). Within 40 % for patches of 2, 4 and 8.
+# Standard deviations over 76 COCO photographs in [-1, 1], per pixel of patch side, one number per colour: of
+# the flat component, and of frequency 1; above, it falls as 1 / (u + v). Within 40 % for patches 2 to 8.
 FLAT_STD = (0.85, 0.27, 0.12)
 WAVE_STD = (0.14, 0.037, 0.021)
 
