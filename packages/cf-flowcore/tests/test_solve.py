@@ -148,9 +148,8 @@ def test_scipy_agrees_on_the_solution():
     x_0 = start()
 
     def v(t, x):
-        return (
-            swirl(torch.from_numpy(x).view(5, 2), torch.full((5,), t, dtype=torch.float64)).flatten().numpy()
-        )
+        times = torch.full((5,), t, dtype=torch.float64)
+        return swirl(torch.from_numpy(x).view(5, 2), times).flatten().numpy()
 
     reference = solve_ivp(v, (0.0, 1.0), x_0.flatten().numpy(), rtol=1e-11, atol=1e-11)
     x_1 = torch.from_numpy(reference.y[:, -1]).view(5, 2)

@@ -83,7 +83,8 @@ def error_ratios(
     for weight, k in zip(tableau.error[1:], ks[1:], strict=True):
         if weight != 0.0:
             total.add_(k, alpha=h * weight)
-    return total.div_(tolerance.scale(torch.maximum(x.abs(), x_next.abs())))
+    largest = wide(x_next).abs().clamp_min_(x.abs())
+    return total.div_(tolerance.scale(largest))
 
 
 @torch.no_grad()
@@ -100,7 +101,7 @@ def first_step_size(
 
     One probe of the field, kept inside [t, t_1], and one host read.
     """
-    span, scale = t_1 - t, tolerance.scale(x.abs())
+    span, scale = t_1 - t, tolerance.scale(wide(x).abs())
     d_0, d_1 = rms(wide(x) / scale), rms(wide(k) / scale)
     h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1).clamp(max=abs(span))
 

@@ -19,8 +19,8 @@ class Tolerance:
             raise ValueError(f"rtol and atol must be >= 0 and not both 0, got {self.rtol} and {self.atol}")
 
     def scale(self, size: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
-        """atol + rtol size, with size = |x|, in at least float32"""
-        return wide(size).mul(self.rtol).add_(self.atol)
+        """atol + rtol size, with size = |x|; written over `size`, which is the caller's to give away"""
+        return size.mul_(self.rtol).add_(self.atol)
 
 
 @dataclass(frozen=True)

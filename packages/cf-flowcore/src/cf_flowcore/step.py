@@ -29,7 +29,7 @@ class Field:
         k = self.v(x, times)
         if k.shape != x.shape:
             raise ValueError(f"v must return the shape of x, {tuple(x.shape)}, got {tuple(k.shape)}")
-        return k.to(x.dtype)
+        return k if k.dtype == x.dtype else k.to(x.dtype)
 
     def _filled(self, x: Float[Tensor, "b *d"], t: float) -> Float[Tensor, "b"]:
         return torch.full((self.b,), t, dtype=self.time_dtype, device=x.device)

@@ -1,0 +1,232 @@
+"""What a solver costs on top of the field it calls: ours and torchdiffeq's, as ratios to a bare loop.
+
+    uv run python benchmarks/peers/solvers.py --repeats 31 --out benchmarks/results/solvers.json
+
+The field is an MLP 3-64-64-2 trained for a moment (8 Gaussians), batch 256: so cheap that the overhead shows.
+`raw` calls the field as often as the solver did, with nothing around it. Thread CPU time on one thread; raw,
+solve, raw are interleaved and the ratio is taken within each repeat, so a busy machine moves both. The last
+column is for a field that does nothing on a state of the size of images, (256, 3072). Compare ratios.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchdiffeq
+from cf_flowcore import CondOT, Velocity, flow_matching_loss, solve
+from cf_flowcore.control import I_CONTROL, PI_CONTROL, StepControl
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+STEPS = 20
+READS = ("_local_scalar_dense", "equal", "nonzero")
+Solver = Callable[[Velocity, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One solver: overhead on the small field, host reads in all, cost per element on the null field."""
+
+    solver: str
+    nfe: int
+    ratio: float
+    overhead_us_per_nfe: float
+    ops_per_nfe: float
+    host_reads: int
+    null_ns_per_element_nfe: float
+
+
+def theirs(method: str, options: dict[str, Tensor | float]) -> Solver:
+    """torchdiffeq from 0 to 1, its one t handed on as (b,)."""
+
+    def run(v: Velocity, x: Tensor) -> Tensor:
+        def time_first(t: Tensor, x: Tensor) -> Tensor:
+            return v(x, t.to(torch.float32).expand(len(x)))
+
+        ends = torch.tensor([0.0, 1.0])
+        with torch.no_grad():
+            states = torchdiffeq.odeint(
+                time_first, x, ends, rtol=1e-5, atol=1e-5, method=method, options=options
+            )
+        assert isinstance(states, Tensor)  # a tuple only where the state is one
+        return states[-1]
+
+    return run
+
+
+def ours(method: str, steps: int | None = None, control: StepControl = PI_CONTROL) -> Solver:
+    """cf_flowcore from 0 to 1."""
+    return lambda v, x: solve(v, x, method=method, steps=steps, control=control).x
+
+
+EVEN: dict[str, Tensor | float] = {"step_size": 1 / STEPS}
+
+SOLVERS: dict[str, Solver] = {
+    "cf_flowcore euler": ours("euler", STEPS),
+    "torchdiffeq euler": theirs("euler", EVEN),
+    "cf_flowcore midpoint": ours("midpoint", STEPS),
+    "torchdiffeq midpoint": theirs("midpoint", EVEN),
+    "cf_flowcore heun": ours("heun", STEPS),
+    "torchdiffeq heun": theirs("heun2", EVEN),
+    "cf_flowcore rk4": ours("rk4", STEPS),
+    "torchdiffeq rk4 (3/8)": theirs("rk4", EVEN),
+    "cf_flowcore dopri5": ours("dopri5"),
+    "cf_flowcore dopri5, Shampine, I": ours("dopri5-shampine", control=I_CONTROL),
+    "torchdiffeq dopri5": theirs("dopri5", {}),
+    "torchdiffeq dopri5, clamped": theirs("dopri5", {"step_t": torch.tensor([1.0])}),
+}
+
+
+class Counted:
+    """A field that counts its calls."""
+
+    def __init__(self, v: Velocity) -> None:
+        self.v, self.nfe = v, 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.nfe += 1
+        return self.v(x, t)
+
+
+class CountOps(TorchDispatchMode):
+    """Counts dispatched operations and the reads from the device among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops, self.reads = 0, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.ops += 1
+        self.reads += func.overloadpacket.__name__ in READS
+        return func(*args, **(kwargs or {}))
+
+
+def small_field(train_steps: int = 300) -> Velocity:
+    """An MLP 3-64-64-2 that carries noise to eight Gaussians on a circle."""
+    torch.manual_seed(0)  # a script of its own: the layers draw from the global generator
+    g = torch.Generator().manual_seed(0)
+    act = torch.nn.SiLU
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 64), act(), torch.nn.Linear(64, 64), act(), torch.nn.Linear(64, 2)
+    )
+    adam = torch.optim.Adam(net.parameters(), lr=3e-3)
+
+    def v(x: Tensor, t: Tensor) -> Tensor:
+        return net(torch.cat([x, t[:, None]], dim=1))
+
+    for _ in range(train_steps):
+        angle = torch.randint(8, (256,), generator=g) * (math.pi / 4)
+        x_1 = 2 * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.1 * torch.randn(256, 2, generator=g)
+        x_0 = torch.randn(256, 2, generator=g)
+        flow_matching_loss(v, x_0, x_1, path=CondOT(), generator=g).mean().backward()
+        adam.step()
+        adam.zero_grad()
+    return v
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Thread CPU time of one call."""
+    begin = time.thread_time()
+    work()
+    return time.thread_time() - begin
+
+
+def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, null_repeats: int) -> Row:
+    """All figures of one solver."""
+    counted = Counted(v)
+    solver(counted, x)
+    nfe, t = counted.nfe, torch.full((len(x),), 0.5)
+
+    def raw() -> None:
+        with torch.no_grad():
+            for _ in range(nfe):
+                v(x, t)
+
+    ratios, overheads = [], []
+    for _ in range(repeats):
+        before, total, after = cpu_seconds(raw), cpu_seconds(lambda: solver(v, x)), cpu_seconds(raw)
+        bare = (before + after) / 2
+        ratios.append(total / bare)
+        overheads.append((total - bare) / nfe)
+
+    with torch.no_grad(), CountOps() as in_field:
+        v(x, t)
+    with CountOps() as in_solve:
+        solver(v, x)
+
+    image, k = torch.ones(256, 3072), torch.full((256, 3072), 0.1)
+    null = Counted(lambda x, t: k)
+    solver(null, image)
+    null_seconds = statistics.median(cpu_seconds(lambda: solver(null.v, image)) for _ in range(null_repeats))
+    return Row(
+        solver=name,
+        nfe=nfe,
+        ratio=statistics.median(ratios),
+        overhead_us_per_nfe=1e6 * statistics.median(overheads),
+        ops_per_nfe=in_solve.ops / nfe - in_field.ops,
+        host_reads=in_solve.reads,
+        null_ns_per_element_nfe=1e9 * null_seconds / null.nfe / image.numel(),
+    )
+
+
+def table(rows: list[Row]) -> str:
+    """The rows in aligned columns."""
+    lines = [f"{'solver':34}{'nfe':>5}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}{'null ns/el':>12}"]
+    for r in rows:
+        lines.append(
+            f"{r.solver:34}{r.nfe:5d}{r.ratio:8.2f}{r.overhead_us_per_nfe:8.1f}"
+            f"{r.ops_per_nfe:9.1f}{r.host_reads:7d}{r.null_ns_per_element_nfe:12.2f}"
+        )
+    return "\n".join(lines)
+
+
+def commit() -> str:
+    """The commit measured, marked where the tree differs from it."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return described.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=31, help="repeats on the small field")
+    parser.add_argument("--null-repeats", type=int, default=7, help="repeats on the null field")
+    parser.add_argument("--only", default="", help="solvers whose name contains this")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    v, x = small_field(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
+    chosen = {name: solver for name, solver in SOLVERS.items() if options.only in name}
+    if not chosen:
+        parser.error(f"no solver's name contains {options.only!r}; known: {', '.join(SOLVERS)}")
+    rows = [measure(name, s, v, x, options.repeats, options.null_repeats) for name, s in chosen.items()]
+    print(table(rows))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        setting = {
+            "command": "benchmarks/peers/solvers.py",
+            "commit": commit(),
+            "device": f"CPU, one thread, {platform.machine()}",
+            "torch": torch.__version__,
+            "repeats": options.repeats,
+        }
+        options.out.write_text(
+            json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
