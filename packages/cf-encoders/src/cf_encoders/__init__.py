@@ -11,7 +11,8 @@ from cf_encoders.minilm import MiniLM
 from cf_encoders.patch_dct import PatchDCTCodec
 from cf_encoders.presets import text_ve_preset
 from cf_encoders.taef2 import TAEF2
-from cf_encoders.text_ve import TextVE, TextVEConfig
+from cf_encoders.text_ve import TextVE
+from cf_encoders.text_ve_config import TextVEConfig
 from cf_encoders.tokenizer import Vocabulary
 
 __all__ = [

@@ -1,11 +1,12 @@
 """Images in [0, 1] <-> the space the flow lives in. The simplest one is the pixels themselves."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class ImageCodec(Protocol):
     """What a task asks of a codec; every one here is also an nn.Module without trainable parameters."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ class TextFeatures:
         return TextFeatures(self.tokens.to(device), self.mask.to(device))
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """Captions -> TextFeatures of n = max_tokens tokens, `width` wide, padding last."""
 

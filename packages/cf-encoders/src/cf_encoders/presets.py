@@ -1,6 +1,6 @@
 """Text encoders by name: the public code's, the paper's at the same sizes, and small ones for every day."""
 
-from cf_encoders.text_ve import TextVEConfig
+from cf_encoders.text_ve_config import TextVEConfig
 
 
 def _released(token_width: int, width: int, side: int) -> TextVEConfig:

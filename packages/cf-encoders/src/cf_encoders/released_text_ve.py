@@ -6,12 +6,13 @@ are not, and take part in the flat projection, so the content of padded tokens c
 """
 
 import math
-from typing import Protocol
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from cf_encoders.text_ve_config import TextVEConfig
 
 FFN_HIDDEN = 1024
 ADAPTOR_WIDTH = 4096  # viewed as one channel of 64 x 64
@@ -20,42 +21,24 @@ RESIDUAL_DROPOUT = 0.1  # fixed there: the config's dropout governs attention an
 MASKED_SCORE = {torch.float32: -1e9, torch.float64: -1e9, torch.bfloat16: -1e4, torch.float16: -1e4}
 
 
-class ReleasedSize(Protocol):
-    """The fields of TextVEConfig this body reads."""
-
-    @property
-    def token_width(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def latent(self) -> tuple[int, int, int]: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def bottleneck(self) -> int: ...
-    @property
-    def dropout(self) -> float: ...
-
-
 class ReleasedBody(nn.Module):
     """tokens (b, 77, 768 or 4096) -> (b, 2, c, h, w). A 64 x 64 latent takes the adaptor, others a Linear."""
 
-    def __init__(self, size: ReleasedSize) -> None:
+    def __init__(self, config: TextVEConfig) -> None:
         super().__init__()
-        width, flat = size.width, size.max_tokens * size.bottleneck
-        self.latent = size.latent
-        self.compressor = None if size.token_width == width else Compressor(size.token_width, width)
-        self.layers = nn.ModuleList(PostNormLayer(width, size.heads, size.dropout) for _ in range(size.depth))
-        self.reduction_layers = nn.ModuleList(
-            ReductionLayer(wider, size.heads, size.dropout) for wider in _halvings(width, size.bottleneck)
+        width, flat = config.width, config.max_tokens * config.bottleneck
+        self.latent = config.latent
+        self.compressor = None if config.token_width == width else Compressor(config.token_width, width)
+        self.layers = nn.ModuleList(
+            PostNormLayer(width, config.heads, config.dropout) for _ in range(config.depth)
         )
-        large = size.latent[1:] == (ADAPTOR_SIDE, ADAPTOR_SIDE)
-        self.adaptor = Adaptor(flat, 2 * size.latent[0]) if large else None
-        self.linear = None if large else nn.Linear(flat, 2 * math.prod(size.latent))
+        self.reduction_layers = nn.ModuleList(
+            ReductionLayer(wider, config.heads, config.dropout)
+            for wider in _halvings(width, config.bottleneck)
+        )
+        large = config.latent[1:] == (ADAPTOR_SIDE, ADAPTOR_SIDE)
+        self.adaptor = Adaptor(flat, 2 * config.latent[0]) if large else None
+        self.linear = None if large else nn.Linear(flat, 2 * math.prod(config.latent))
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]

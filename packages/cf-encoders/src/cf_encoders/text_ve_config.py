@@ -1,0 +1,55 @@
+"""The shape and size of a text variational encoder, as data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cf_encoders.configs import config_from_dict, require_positive, require_shape
+
+KINDS = ("compact", "paper", "released")
+
+
+@dataclass(frozen=True)
+class TextVEConfig:
+    """Shape and size of a TextVE. Fields marked with kinds are read by these only."""
+
+    token_width: int  # d of the language model: 768 CLIP, 4096 T5-XXL, 384 MiniLM
+    max_tokens: int  # the most tokens it reads; `released` always takes exactly so many
+    latent: tuple[int, int, int]  # (c, h, w) of z_0
+    kind: str = "compact"
+    width: int = 192
+    heads: int = 4
+    depth: int = 2  # self-attention layers over the tokens
+    mlp_hidden: int = 384
+    dropout: float = 0.0
+    cross_depth: int = 2  # compact: layers in which the queries read the tokens
+    patch: int = 8  # compact: a query writes a patch x patch square of the latent
+    bottleneck: int = 96  # paper, released: width of a token where all are flattened
+    mean_std: float = 0.35  # compact, paper: std of the mean at initialisation
+    sigma: float = 0.6  # compact, paper: sigma at initialisation
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown TextVE kind {self.kind!r}; known: {', '.join(KINDS)}")
+        require_positive(
+            self, "token_width", "max_tokens", "width", "heads", "depth", "mlp_hidden", "cross_depth", "patch"
+        )
+        require_positive(self, "bottleneck")
+        require_shape(self, "latent")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.sigma <= 0 or self.mean_std <= 0:
+            raise ValueError(f"sigma and mean_std must be > 0, got {self.sigma} and {self.mean_std}")
+        _, h, w = self.latent
+        if self.kind == "compact" and (h % self.patch or w % self.patch):
+            raise ValueError(f"patch {self.patch} must divide the latent's height {h} and width {w}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TextVEConfig":
+        """The inverse of `to_dict`; an unknown key is a ValueError that lists the known ones."""
+        return config_from_dict(cls, values)
