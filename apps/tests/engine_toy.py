@@ -20,15 +20,20 @@ class Toy:
     def __init__(self, width: int = 7, seed: int = 3) -> None:
         torch.manual_seed(seed)
         layers = [nn.Linear(5, width), nn.LayerNorm(width), nn.SiLU(), nn.Dropout(0.1), nn.Linear(width, 2)]
-        frozen = nn.Linear(2, 2)
-        frozen.requires_grad_(False)
-        tied = nn.Linear(width, 5, bias=False)
-        tied.weight = nn.Parameter(torch.randn(5, width))
+        self.frozen, self.tied = nn.Linear(2, 2), nn.Linear(width, 5, bias=False)
+        self.frozen.requires_grad_(False)
         self.net, self.table, self.seed = nn.Sequential(*layers), nn.Embedding(4, 5), seed
         self.modules = nn.ModuleDict(
-            {"net": self.net, "table": self.table, "position": tied, "same": tied, "frozen": frozen}
+            {
+                "net": self.net,
+                "table": self.table,
+                "position": self.tied,
+                "same": self.tied,
+                "frozen": self.frozen,
+            }
         )
-        self.net.register_buffer("calls", torch.zeros(()))
+        self.calls = torch.zeros(())  # a buffer that training changes
+        self.net.register_buffer("calls", self.calls)
         self.no_decay = ("position",)
         self.x = torch.randn(N_SAMPLES, 5, generator=step_generator("cpu", seed))
         self.y = torch.sin(3 * self.x) @ torch.randn(5, 2, generator=step_generator("cpu", seed, 1))
@@ -40,12 +45,12 @@ class Toy:
         return endless_order(N_SAMPLES, first, size, self.seed)
 
     def losses(self, batch: Tensor, generator: torch.Generator) -> Losses:
-        self.net.calls += 1
+        self.calls += 1
         noise = 0.01 * torch.randn(len(batch), 5, generator=generator)
         hidden = self.x[batch] + noise + self.table(batch % 4)
-        prediction = self.net(hidden) + self.modules["frozen"](self.y[batch]) * 0
+        prediction = self.net(hidden) + self.frozen(self.y[batch]) * 0
         error = (prediction.float() - self.y[batch]).square().mean()
-        smooth = self.modules["same"].weight.square().mean()
+        smooth = self.tied.weight.square().mean()
         empty = torch.tensor(float("nan") if batch[0] % 2 else 1.0)
         return Losses({"fit": (1.0, error), "size": (1e-3, smooth)}, {"fit_t0": error.detach(), "odd": empty})
 

@@ -37,6 +37,16 @@ def checkpoints(run: Path) -> dict[int, Path]:
     return dict(sorted((int(step), folder) for step, folder in found.items() if step.isdigit()))
 
 
+def check_room(run: Path, size: int) -> None:
+    """Raise RunError when the disk of `run` has no room for a checkpoint of `size` bytes: before training."""
+    free = shutil.disk_usage(run).free
+    if free < size:
+        raise RunError(
+            f"a checkpoint takes {size / 2**20:,.0f} MiB and {run} has {free / 2**20:,.0f} MiB of disk left; "
+            "make room or choose another folder"
+        )
+
+
 def save_checkpoint(run: Path, step: int, parts: Parts, state: dict[str, Any], keep_last: int = 2) -> Path:
     """Write a checkpoint and, once it is complete, remove all but the last `keep_last`.
 

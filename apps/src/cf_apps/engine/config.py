@@ -18,6 +18,9 @@ PRECISIONS = ("fp32", "bf16")
 class FitConfig:
     """How to train. Give `steps` (the run repeats bit for bit) or `max_seconds` (it does not), not both.
 
+    Bit for bit means: on the same machine with the same versions and number of threads; on a GPU also with
+    torch.use_deterministic_algorithms(True).
+
     With `max_seconds` the learning-rate schedule follows the elapsed share of the time instead of the
     steps', so how far each step moves the weights depends on the machine and on what else it does.
     Training time counts on across a resume.

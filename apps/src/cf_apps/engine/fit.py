@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from cf_apps.engine.checkpoint import check_room, checkpoints, load_checkpoint, save_checkpoint
 from cf_apps.engine.config import FitConfig
 from cf_apps.engine.device import describe_device
 from cf_apps.engine.ema import Ema
@@ -103,6 +103,7 @@ def _open(task: Task, config: FitConfig, run: Path, resume: bool, state: TrainSt
     settings = {"task": task.describe(), "fit": asdict(config), "device": describe_device(device)}
     settings = json.loads(json.dumps(settings))  # as they will be read again: lists for tuples
     before = open_run(run, settings, resume)
+    check_room(run, state.size())
     if not (found := list(checkpoints(run).values())):
         return {}
     state.load(*load_checkpoint(found[-1]), origin=str(found[-1]))

@@ -83,8 +83,11 @@ class Log:
     def __init__(self, run: Path, step: int = 0) -> None:
         path = run / "log.jsonl"
         kept = [record for record in _records(path) if record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}; make room and resume") from error
 
     def write(self, record: Mapping[str, Any]) -> None:
         """One line, visible to readers at once; `record` has a 'step'."""

@@ -80,6 +80,11 @@ class TrainState:
         }
         return {"weights": named_tensors(self.modules), "ema": self.ema.state(), "optimizer": optimizer}
 
+    def size(self) -> int:
+        """Bytes of a checkpoint: weights, their average, and two moments each (before the first step too)."""
+        average = sum(tensor.nbytes for tensor in self.ema.state().values())
+        return sum(tensor.nbytes for tensor in named_tensors(self.modules).values()) + 3 * average
+
     def numbers(self) -> dict[str, Any]:
         return {"step": self.step, "elapsed": self.elapsed, "ema_updates": self.ema.updates}
 
