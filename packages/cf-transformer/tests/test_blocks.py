@@ -13,9 +13,8 @@ def tokens(generator: torch.Generator, n: int = 15, d: int = 6) -> torch.Tensor:
 def test_the_mlp_gates_the_first_branch(name, gate, shaken, generator):
     mlp = shaken(GatedMLP(6, 9, name).double())
     x = tokens(generator)
-    w0, w1 = mlp.w01.weight.split(9)
-    b0, b1 = mlp.w01.bias.split(9)
-    expected = (gate(x @ w0.T + b0) * (x @ w1.T + b1)) @ mlp.w2.weight.T + mlp.w2.bias
+    hidden = gate(x @ mlp.w0.weight.T + mlp.w0.bias) * (x @ mlp.w1.weight.T + mlp.w1.bias)
+    expected = hidden @ mlp.w2.weight.T + mlp.w2.bias
     torch.testing.assert_close(mlp(x), expected)
 
 

@@ -117,12 +117,13 @@ def test_bf16_autocast_stays_close_and_returns_the_inputs_precision(attention, c
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_bf16_model_keeps_time_and_norms_in_fp32(config, shaken, generator):
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_model_with_bf16_weights_stays_close(autocast, config, shaken, generator):
     model = shaken(DiMR(config, generator))
     x_t, t, is_null = sample(config, generator)
     exact = model(x_t, t, is_null)
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = model.bfloat16()(x_t, t, is_null)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        rough = model.bfloat16()(x_t if autocast else x_t.bfloat16(), t, is_null)
     assert (rough - exact).norm() < AUTOCAST_TOLERANCE * exact.norm()
 
 

@@ -69,8 +69,9 @@ def test_td_layer_norm_is_the_formula_in_float64(shaken, generator):
 def test_norms_compute_in_fp32_for_bf16_tokens(generator):
     x = torch.randn(2, 3, 5, generator=generator).bfloat16()
     gamma = torch.randn(2, 1, 5, generator=generator)
-    assert td_rms_norm(x, gamma).dtype == torch.float32
-    assert torch.equal(td_rms_norm(x, gamma), td_rms_norm(x.float(), gamma))
+    assert torch.equal(td_rms_norm(x, gamma), td_rms_norm(x.float(), gamma).bfloat16())
+    norm, t = TDLayerNorm(5), torch.rand(2, generator=generator)
+    assert torch.equal(norm(x, t), norm(x.float(), t).bfloat16())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

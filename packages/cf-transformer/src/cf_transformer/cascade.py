@@ -40,27 +40,22 @@ class Cascade(nn.Module):
         """Consume the lower stage's maps. Returns its last map and the (b, ratio^2 n, d_high) hand-over."""
         gamma, beta = self.gain(t), self.shift(t)
         weights = self.project.weight.split(self.d_low, dim=1)
-        last = total = gamma.new_zeros(())  # the sum over maps stays in fp32
-        moments = []
+        # sums over the maps, in fp32: of the products and of each token's first two moments
+        last = total = first = second = gamma.new_zeros(())
         for x, weight, gamma_l in zip(maps, weights, gamma.unbind(0), strict=True):
-            last, x = x, x.to(gamma.dtype)
-            total = total + F.linear(gamma_l * x, weight)
-            moments.append(torch.var_mean(x, dim=-1, correction=0, keepdim=True))
-        mean, deviation = pooled_moments(moments)
+            last, wide = x, x.to(gamma.dtype)
+            total = total + F.linear((gamma_l * wide).to(weight.dtype), weight)
+            first = first + wide.mean(-1, keepdim=True)
+            second = second + torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / self.d_low
+        mean = first / len(weights)
+        variance = (second / len(weights) - mean.square()).clamp(min=0)
         w_gamma, w_beta = self._project(gamma), self._project(beta)
-        projected = (total - mean * w_gamma) / deviation + (w_beta + self.project.bias)
-        return last, self.norm(pixel_shuffle(projected, self.ratio, self.grid), t)
+        projected = (
+            (total - mean * w_gamma) * torch.rsqrt(variance + LAYER_NORM_EPS) + w_beta + self.project.bias
+        )
+        opened = pixel_shuffle(projected.to(last.dtype), self.ratio, self.grid)
+        return last, self.norm(opened, t)
 
     def _project(self, vector: Float[Tensor, "l b 1 d"]) -> Float[Tensor, "b 1 e"]:
-        return F.linear(rearrange(vector, "l b 1 d -> b 1 (l d)"), self.project.weight)
-
-
-def pooled_moments(moments: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Mean and layer-norm deviation sqrt(var + eps) of equally long parts, from each part's (var, mean).
-
-    The variance of the whole is the mean of the variances plus the variance of the means, which does not
-    cancel as E[x^2] - E[x]^2 does.
-    """
-    variances, means = (torch.stack(parts) for parts in zip(*moments, strict=True))
-    variance = variances.mean(0) + means.var(0, correction=0)
-    return means.mean(0), torch.sqrt(variance + LAYER_NORM_EPS)
+        weight = self.project.weight
+        return F.linear(rearrange(vector, "l b 1 d -> b 1 (l d)").to(weight.dtype), weight)

@@ -1,6 +1,7 @@
 """From pixels to tokens and back: patches, positions and the pixel-shuffle order (specs 2.1)."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,12 +12,15 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, d: int, patch: int, grid: tuple[int, int]) -> None:
         super().__init__()
+        self.patch = patch
         self.project = nn.Conv2d(channels, d, kernel_size=patch, stride=patch)
         self.position = LearnedPosition(grid[0] * grid[1], d)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Cells in row-major order."""
-        return self.position(rearrange(self.project(x), "b d h w -> b (h w) d"))
+        # kernel = stride, so the convolution is one product per cell; written so, tokens are contiguous in d
+        cells = rearrange(x, "b c (y p) (x q) -> b (y x) (c p q)", p=self.patch, q=self.patch)
+        return self.position(F.linear(cells, self.project.weight.flatten(1), self.project.bias))
 
 
 class LearnedPosition(nn.Module):

@@ -40,10 +40,10 @@ class TimeLerp(nn.Module):
 
 
 def td_rms_norm(x: Float[Tensor, "b n d"], gamma: Float[Tensor, "b 1 d"]) -> Float[Tensor, "b n d"]:
-    """gamma(t) x / (rms(x) + 1e-8), rms(x) = |x|_2 / sqrt(d); computed in gamma's precision."""
-    x = x.to(gamma.dtype)
-    rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-    return x / (rms + RMS_EPS) * gamma
+    """gamma(t) x / (rms(x) + 1e-8), rms(x) = |x|_2 / sqrt(d); in gamma's precision, returned in x's."""
+    wide = x.to(gamma.dtype)
+    rms = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+    return (wide * (rms + RMS_EPS).reciprocal() * gamma).to(x.dtype)
 
 
 class TDLayerNorm(nn.Module):
@@ -55,7 +55,7 @@ class TDLayerNorm(nn.Module):
         self.shift = TimeLerp(1, d, init=0.0)
 
     def forward(self, x: Float[Tensor, "b n d"], t: Float[Tensor, "b"]) -> Float[Tensor, "b n d"]:
-        """Normalise each token over its d channels, in fp32 at least."""
+        """Normalise each token over its d channels, in fp32 at least; returned in x's precision."""
         gamma, beta = self.gain(t)[0], self.shift(t)[0]
         normed = F.layer_norm(x.to(gamma.dtype), x.shape[-1:], eps=LAYER_NORM_EPS)
-        return torch.addcmul(beta, normed, gamma)
+        return torch.addcmul(beta, normed, gamma).to(x.dtype)
