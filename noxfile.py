@@ -54,10 +54,7 @@ def counted_as_one() -> Iterator[None]:
 
 
 def count(report: Path) -> None:
-    """Add up one pytest run; a run that died before it wrote its report is one failure."""
-    if not report.exists():
-        tally["failed"] += 1
-        return
+    """Add up the report of one pytest run."""
     for suite in ElementTree.parse(report).iter("testsuite"):
         tests, errors, failures, skipped = (int(suite.get(key, 0)) for key in JUNIT_COUNTS)
         tally.update(passed=tests - errors - failures - skipped, failed=errors + failures, skipped=skipped)
@@ -76,11 +73,17 @@ def pytest(session: nox.Session, *command: str, name: str, success: tuple[int, .
     """Run a pytest command line and count what it reports, whether or not it succeeds."""
     report = ROOT / ".nox" / "reports" / f"{name}.xml"
     report.unlink(missing_ok=True)
+    arguments = (*command, "-q", f"--junit-xml={report}", *session.posargs)
+    failed_before = tally["failed"]
     try:
-        arguments = (*command, "-q", f"--junit-xml={report}", *session.posargs)
         session.run(*arguments, env=ENV, external=True, success_codes=success)
-    finally:
-        count(report)
+    except BaseException:
+        if report.exists():
+            count(report)
+        if tally["failed"] == failed_before:  # it died, or found nothing to run: no test says so
+            tally["failed"] += 1
+        raise
+    count(report)
 
 
 def workspace_pytest(session: nox.Session, *arguments: str) -> None:
