@@ -11,10 +11,6 @@ if os.environ.get("CF_NO_TYPECHECK") != "1":
     install_import_hook("cf_flowcore", "beartype.beartype")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "compile: needs CF_NO_TYPECHECK=1 (shape checks break torch.compile)")
-
-
 @pytest.fixture
 def generator() -> torch.Generator:
     """A fixed seed for the tests that draw."""
