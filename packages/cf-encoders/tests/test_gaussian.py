@@ -62,6 +62,13 @@ def test_sample_has_the_mean_and_sigma_asked_for(generator):
     torch.testing.assert_close(z.std(dim=0), sigma, rtol=0, atol=2 * MILLION_DRAWS)
 
 
+def test_a_seed_gives_mean_plus_sigma_times_its_noise(generator):
+    q = gaussian((2, 3, 5), generator)
+    eps = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = q.mean + (0.5 * q.logvar).exp() * eps
+    torch.testing.assert_close(q.sample(torch.Generator().manual_seed(1)), expected)
+
+
 def test_temperature_scales_the_distance_to_the_mean(generator):
     q = gaussian((2, 3, 5), generator)
     full = q.sample(torch.Generator().manual_seed(1))

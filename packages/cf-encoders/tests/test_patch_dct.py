@@ -1,8 +1,8 @@
+import numpy as np
 import pytest
 import torch
 from cf_encoders import PatchDCTCodec
 from cf_encoders.patch_dct import dct_components
-from scipy.fft import dctn
 
 
 @pytest.mark.parametrize("patch", [1, 2, 3, 4, 8])
@@ -11,11 +11,20 @@ def test_components_are_orthonormal(patch):
     torch.testing.assert_close(components @ components.T, torch.eye(3 * patch**2, dtype=torch.float64))
 
 
-def test_grey_components_are_scipys_dct(generator):
+def dct(signal: np.ndarray) -> np.ndarray:
+    """Orthonormal DCT-II of the rows, from the Fourier transform of each row and its mirror image."""
+    n = signal.shape[1]
+    k = np.arange(n)
+    mirrored = np.fft.fft(np.concatenate([signal, signal[:, ::-1]], axis=1))[:, :n]
+    raw = (np.exp(-0.5j * np.pi * k / n) * mirrored).real / 2
+    return raw * np.sqrt(np.where(k == 0, 1, 2) / n)
+
+
+def test_grey_components_are_the_dct_by_fourier_transform(generator):
     patch = torch.randn(5, 5, generator=generator, dtype=torch.float64)
     grey = patch.expand(3, 5, 5) / 3**0.5
     found = (dct_components(5) @ grey.flatten())[:25].reshape(5, 5)
-    torch.testing.assert_close(found, torch.from_numpy(dctn(patch.numpy(), norm="ortho")))
+    torch.testing.assert_close(found, torch.from_numpy(dct(dct(patch.numpy()).T).T))
 
 
 @pytest.mark.parametrize("patch", [1, 2, 3, 4])
