@@ -31,7 +31,9 @@ def _paper(token_width: int, width: int, side: int) -> TextVEConfig:
     )
 
 
-def _compact(latent: tuple[int, int, int], patch: int, width: int, depth: int, tokens: int, token_width: int):
+def _compact(
+    latent: tuple[int, int, int], patch: int, width: int, depth: int, tokens: int, token_width: int
+) -> TextVEConfig:
     return TextVEConfig(
         kind="compact",
         token_width=token_width,
