@@ -41,7 +41,7 @@ class CaptionedShapes:
     overlap: 0 keeps objects apart, up to 1 lets nearer ones hide others (for depth).
     """
 
-    size: int = 50_000
+    size: int = 30_000
     image_size: int = 32
     seed: int = 0
     overlap: float = 0.0

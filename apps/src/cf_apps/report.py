@@ -1,0 +1,42 @@
+"""What commands tell people: lines and tables on the terminal, and the same numbers as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cf_apps.engine.files import write_text
+
+
+def say(line: str) -> None:
+    """One line on standard output."""
+    print(line, flush=True)
+
+
+def print_table(title: str, columns: Mapping[str, Mapping[str, Any]], out: Path | None = None) -> None:
+    """Named columns of named numbers, side by side; with `out`, also as JSON."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in dict.fromkeys(key for column in columns.values() for key in column):
+        table.add_row(row.replace("_", " "), *(_shown(column.get(row)) for column in columns.values()))
+    Console().print(table)
+    if out is not None:
+        write_text(out, json.dumps(columns, indent=1))
+        say(f"wrote {out}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
+    if isinstance(value, list):
+        return " ".join(_shown(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
+    return str(value)

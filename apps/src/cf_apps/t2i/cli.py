@@ -1,0 +1,206 @@
+"""The commands of `crossflow t2i`."""
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from cf_apps.data.sources import EMOJI, SHAPES, open_source
+from cf_apps.engine.device import choose_device
+from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.progress import progress_line
+from cf_apps.engine.render import image_grid, save_png
+from cf_apps.engine.run import read_config
+from cf_apps.report import print_table, say
+from cf_apps.t2i.arithmetic import draw_between, draw_sum, parse_sum
+from cf_apps.t2i.config import SampleConfig
+from cf_apps.t2i.demo import demo, shipped_run
+from cf_apps.t2i.evaluate import score_composition, score_pairs
+from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.train import TrainRequest, parse_overrides, train
+
+SHIPPED = "tiny"  # the name by which the model inside the package is called
+Run = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pictures are drawn; what is not given comes from the run."""
+
+    scale: float | None = None
+    """Guidance: 1 is unguided, 0 the unconditional field."""
+    steps: int | None = None
+    """Steps of a fixed solver."""
+    solver: str | None = None
+    """euler, midpoint, heun, rk4 or dopri5."""
+    temperature: float | None = None
+    """Of the noise in x_0; 0 draws from its mean."""
+    seed: int = 0
+    device: str = "auto"
+
+    def over(self, run: SampleConfig) -> SampleConfig:
+        """The run's own choice with what was given in its place."""
+        names = ("scale", "steps", "solver", "temperature")
+        return replace(run, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Score the shipped model, train the same from scratch, draw and report both."""
+
+    data: str = SHAPES
+    """shapes, or emoji (from scratch only)."""
+    out: Path = Path("runs/t2i-demo")
+    minutes: float = 5.0
+    """Training time of the model from scratch."""
+    seed: int = 0
+    device: str = "auto"
+
+    def run(self) -> None:
+        result = demo(self.data, self.out, self.minutes, self.seed, choose_device(self.device))
+        columns = {"shipped": result.shipped, f"{self.minutes:g} min from scratch": result.scratch}
+        print_table(
+            "held-out captions", {name: scores for name, scores in columns.items() if scores is not None}
+        )
+        say(f"{result.seconds:.0f} s in all; look at")
+        for path in result.files:
+            say(f"  {path}")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a preset on captioned images."""
+
+    out: Path
+    """Run folder to make."""
+    preset: str = "tiny"
+    """tiny, emoji, paper-256, paper-512 or released-256."""
+    data: str | None = None
+    """shapes, emoji, or a folder of images with metadata.jsonl, .csv, same-name .txt, or parquet."""
+    steps: int | None = None
+    max_seconds: float | None = None
+    """A time budget instead of steps."""
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    resume: bool = False
+    """Go on from the run's last checkpoint."""
+    device: str = "auto"
+    set: Annotated[list[str], tyro.conf.UseAppendAction] = field(default_factory=list)
+    """KEY=VALUE of anything in the preset, e.g. loss.kl_weight=1e-5; may be repeated."""
+
+    def run(self) -> None:
+        if self.steps is not None and self.max_seconds is not None:
+            raise ConfigError("give --steps or --max-seconds, not both")
+        request = TrainRequest(
+            self.preset, self.out, self.data, self.steps, self.max_seconds, self.batch_size, self.lr,
+            self.seed, self.resume, parse_overrides(self.set),
+        )  # fmt: skip
+        result = train(request, choose_device(self.device))
+        state = "finished" if result.finished else "stopped; --resume goes on"
+        say(f"{state} at step {result.step} after {result.elapsed:.0f} s: {result.run}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw captions with a trained run (or `tiny`, the model that ships with the package)."""
+
+    model: Run
+    captions: Annotated[list[str], tyro.conf.Positional]
+    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
+    """Pictures of each caption."""
+    out: Path = Path("samples.png")
+    draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
+
+    def run(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"-n must be at least 1, got {self.count}")
+        if not self.captions:
+            raise ConfigError("give at least one caption, in quotes")
+        sampler, how = _open(self.model, self.draw)
+        generator = torch.Generator().manual_seed(self.draw.seed)
+        images = sampler.draw([text for text in self.captions for _ in range(self.count)], how, generator)
+        under = [text if place == 0 else "" for text in self.captions for place in range(self.count)]
+        say(f"wrote {save_png(image_grid(images, self.count, captions=under), self.out)}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run on held-out captions."""
+
+    model: Run
+    data: str | None = None
+    """What to score on; the run's own data if not given."""
+    out: Path | None = None
+    """A JSON report."""
+    draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
+
+    def run(self) -> None:
+        sampler, how = _open(self.model, self.draw)
+        data = self.data or read_config(_folder(self.model))["task"]["data"]
+        with progress_line("drawing") as line:
+            if data == SHAPES:
+                scores = dict(score_composition(sampler, how, line, seed=self.draw.seed).scores)
+            else:
+                source = open_source(data, sampler.model.config.image_size)
+                scores = score_pairs(sampler, source.val, how, line, seed=self.draw.seed)
+        print_table(f"{self.model} on {data}", {"score": scores}, self.out)
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Draw the way from each caption to the next."""
+
+    model: Run
+    captions: Annotated[list[str], tyro.conf.Positional]
+    count: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 9
+    """Pictures on the way, ends included."""
+    out: Path = Path("interpolation.png")
+    draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
+
+    def run(self) -> None:
+        sampler, how = _open(self.model, self.draw)
+        images = draw_between(sampler, self.captions, self.count, how, self.draw.seed)
+        rows = [f"{a} → {b}" for a, b in pairwise(self.captions)]
+        say(f"wrote {save_png(image_grid(images, self.count, row_titles=rows), self.out)}")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Draw a sum of captions: crossflow t2i arithmetic RUN "a red circle" + "a square" - "a circle"."""
+
+    model: Run
+    terms: Annotated[list[str], tyro.conf.Positional]
+    out: Path = Path("arithmetic.png")
+    draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
+
+    def run(self) -> None:
+        plus, minus = parse_sum(self.terms)
+        sampler, how = _open(self.model, self.draw)
+        images = draw_sum(sampler, plus, minus, how, self.draw.seed)
+        under = [*(f"+ {text}" for text in plus), *(f"− {text}" for text in minus), "= the sum"]
+        say(f"wrote {save_png(image_grid(images, len(images), captions=under), self.out)}")
+
+
+def _folder(name: str) -> Path:
+    """A run folder, or the shipped model by its name."""
+    return shipped_run() if name == SHIPPED and not Path(name).exists() else Path(name)
+
+
+def _open(name: str, draw: Drawing) -> tuple[Sampler, SampleConfig]:
+    sampler = Sampler.from_run(_folder(name), choose_device(draw.device))
+    return sampler, draw.over(sampler.model.config.sample)
+
+
+COMMANDS = {
+    "demo": Demo,
+    "train": Train,
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "interpolate": Interpolate,
+    "arithmetic": Arithmetic,
+}
+BUILT_IN_DATA = (SHAPES, EMOJI)

@@ -1,0 +1,143 @@
+"""Everything a text-to-image run is made of, as one frozen record that goes into config.json and comes back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from cf_encoders import ImageTowerConfig, TextVEConfig
+from cf_flowcore import LogitNormal, Mixture, Power, Stratified, Uniform
+from cf_transformer import DiMRConfig
+
+from cf_apps.engine.errors import ConfigError
+
+TIMES = {
+    # name          density of t while training
+    "uniform": Uniform(),  # the paper's "vanilla flow matching"
+    "logit_normal": LogitNormal(),  # the public code's
+    "early": Stratified(Mixture(Power(3.0), Uniform(), 0.7)),  # which image is decided near t = 0
+}
+KLForm = Literal["paper", "released"]
+TowerInput = Literal["latent", "image"]
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """The language model. `vocab` is trained with the model; the others are frozen, read from `path`."""
+
+    name: str = "vocab"
+    width: int = 128
+    max_tokens: int = 24
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The image codec, frozen. path: a folder of weights; None takes those that ship with cf-apps."""
+
+    name: str = "pixels"
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """L = L_FM + encoder_weight L_Enc + kl_weight L_KL   (CrossFlow section 4.2)
+
+    kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
+    the weight that keeps sigma healthy goes with 1 / latent size. null_rate: the share of samples that train the
+    indicator. times: the density of t, one of `TIMES`.
+    """
+
+    encoder_weight: float = 1.0
+    kl_weight: float = 1e-4
+    kl_form: KLForm = "paper"
+    null_rate: float = 0.1
+    times: str = "uniform"
+    sigma_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require_known("times", self.times, TIMES)
+        _require_known("kl_form", self.kl_form, get_args(KLForm))
+        if not 0.0 <= self.null_rate < 1.0:
+            raise ConfigError(f"null_rate must lie in [0, 1), got {self.null_rate}; CrossFlow uses 0.1")
+        for name in ("encoder_weight", "kl_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How pictures are drawn. scale 1 is unguided; `steps` is ignored by adaptive solvers."""
+
+    scale: float = 3.0
+    steps: int = 25
+    solver: str = "euler"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class T2IConfig:
+    """A text-to-image model and its recipe. Raises ConfigError where the parts do not fit together."""
+
+    image_size: int
+    language: LanguageConfig
+    codec: CodecConfig
+    text_ve: TextVEConfig
+    backbone: DiMRConfig
+    image_tower: ImageTowerConfig
+    tower_sees: TowerInput = "latent"
+    loss: LossConfig = field(default_factory=LossConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        latent = (self.backbone.channels, *self.backbone.size)
+        _require_known("tower_sees", self.tower_sees, get_args(TowerInput))
+        for part, shape in (("text_ve", self.text_ve.latent), ("image_tower", self.image_tower.latent)):
+            if tuple(shape) != latent:
+                raise ConfigError(f"{part}.latent is {tuple(shape)}, but the backbone flows {latent}")
+        if self.text_ve.max_tokens < self.language.max_tokens:
+            raise ConfigError(
+                f"text_ve reads {self.text_ve.max_tokens} tokens, the language model gives "
+                f"{self.language.max_tokens}; raise text_ve.max_tokens"
+            )
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """(c, h, w) that x_0 and x_1 share."""
+        return (self.backbone.channels, *self.backbone.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "T2IConfig":
+        """The inverse of `to_dict`; an unknown key is a ConfigError that lists the known ones."""
+        _require_fields(cls, values)
+        parts: dict[str, Any] = dict(values)
+        for name, part in (
+            ("text_ve", TextVEConfig),
+            ("backbone", DiMRConfig),
+            ("image_tower", ImageTowerConfig),
+        ):
+            parts[name] = part.from_dict(values[name])
+        for name, part in (
+            ("language", LanguageConfig),
+            ("codec", CodecConfig),
+            ("loss", LossConfig),
+            ("sample", SampleConfig),
+        ):
+            _require_fields(part, values[name])
+            parts[name] = part(**values[name])
+        return cls(**parts)
+
+
+def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
+    known = [f.name for f in fields(cls)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown {cls.__name__} keys {unknown}; known: {', '.join(known)}")
+
+
+def _require_known(name: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"unknown {name} {value!r}; known: {', '.join(known)}")

@@ -1,0 +1,59 @@
+"""L = L_FM + w L_Enc + lambda L_KL: the joint training of CrossFlow section 4.2, appendix A."""
+
+import torch
+from cf_encoders import DiagonalGaussian, info_nce, retrieval_accuracy
+from cf_flowcore import CondOT, draw_null, null_targets, scale_losses
+from cf_flowcore.multiscale import weighted_sum
+from jaxtyping import Float
+from torch import Tensor
+
+from cf_apps.engine.task import Losses
+from cf_apps.t2i.config import TIMES, LossConfig
+from cf_apps.t2i.model import T2IModel
+
+T_BINS = 5
+
+
+def t2i_losses(
+    model: T2IModel,
+    captions: list[str],
+    x_1: Float[Tensor, "b c h w"],
+    seen: Float[Tensor, "b k m n"],
+    generator: torch.Generator,
+) -> Losses:
+    """All losses of one batch. seen: what the image tower looks at, x_1 or the image in [-1, 1].
+
+    Gradients of the flow loss reach the text encoder through x_t and through the target: the source is learned.
+    """
+    config, modules = model.config.loss, model.modules
+    path = CondOT(config.sigma_min)
+    posterior = model.encode_text(captions)
+    x_0 = posterior.sample(generator)
+    is_null = draw_null(len(x_1), config.null_rate, generator=generator, device=x_1.device)
+    target = null_targets(x_1, is_null, generator=generator)
+    t = TIMES[config.times](len(x_1), generator=generator, device=x_1.device)
+
+    x_t, v_t = path.x_t(x_0, target, t), path.v(x_0, target, t)
+    per_scale = scale_losses(model.backbone.scales(x_t, t, is_null), v_t)  # (s, b), low to high
+    image_latent = modules["image_tower"](seen)
+    terms = {
+        "flow": (1.0, weighted_sum(per_scale).mean()),
+        "encoder": (config.encoder_weight, info_nce(x_0, image_latent, modules["log_scale"]())),
+        "kl": (config.kl_weight, _kl(posterior, config).mean()),
+    }
+    stats = posterior.statistics() | {
+        "retrieval": retrieval_accuracy(posterior.mean.detach(), image_latent.detach()),
+        "flow_full": per_scale[-1].mean().detach(),
+        **_by_time("flow", per_scale[-1].detach(), t),
+    }
+    return Losses(terms, stats)
+
+
+def _kl(posterior: DiagonalGaussian, config: LossConfig) -> Float[Tensor, "b"]:
+    return posterior.kl() if config.kl_form == "paper" else posterior.kl_sextic()
+
+
+def _by_time(name: str, loss: Float[Tensor, "b"], t: Float[Tensor, "b"]) -> dict[str, Tensor]:
+    """Mean loss in each fifth of t; NaN where the batch has no such t. The first fifth decides the image."""
+    place = (t * T_BINS).long().clamp(max=T_BINS - 1)
+    return {f"{name}_t{k}": loss[place == k].mean() for k in range(T_BINS)}

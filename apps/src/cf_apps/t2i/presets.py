@@ -1,0 +1,147 @@
+"""Named recipes: a model, how to train it, and on what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cf_encoders import ImageTowerConfig, TextVEConfig, text_ve_preset
+from cf_transformer import DiMRConfig, StageConfig
+from cf_transformer import preset as dimr_preset
+
+from cf_apps.engine.config import FitConfig
+from cf_apps.engine.errors import ConfigError
+from cf_apps.t2i.config import CodecConfig, LanguageConfig, LossConfig, SampleConfig, T2IConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A complete recipe. data: the source it is made for (None: the user's own)."""
+
+    about: str
+    model: T2IConfig
+    fit: FitConfig
+    data: str | None = None
+
+
+def t2i_preset(name: str) -> Preset:
+    """The recipe of that name; ConfigError lists the names."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def tiny() -> Preset:
+    latent = (3, 32, 32)
+    stages = (
+        StageConfig("transformer", d_model=192, n_blocks=7, patch=8, n_heads=6),
+        StageConfig("convnext", d_model=96, n_blocks=3, patch=4),
+        StageConfig("convnext", d_model=64, n_blocks=3, patch=2),
+    )
+    model = T2IConfig(
+        image_size=32,
+        language=LanguageConfig("vocab", width=128, max_tokens=24),
+        codec=CodecConfig("pixels"),
+        text_ve=TextVEConfig(128, 24, latent, width=128, heads=4, mlp_hidden=256, patch=8),
+        backbone=DiMRConfig(3, (32, 32), stages, activation="silu", attention="matmul"),
+        image_tower=ImageTowerConfig(latent, latent),
+        loss=LossConfig(encoder_weight=0.3, kl_weight=1e-4, times="early"),
+        sample=SampleConfig(scale=1.5, steps=20, solver="euler"),
+    )
+    fit = FitConfig(
+        steps=20_000,
+        batch_size=64,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup_steps=100,
+        schedule="cosine",
+        final_lr_fraction=0.02,
+        ema_decay=0.999,
+        precision="bf16",
+        log_every=20,
+        save_every=500,
+    )
+    return Preset("captioned shapes at 32 px, minutes on a CPU", model, fit, data="shapes")
+
+
+def emoji() -> Preset:
+    latent = (32, 8, 8)
+    stages = (
+        StageConfig("transformer", d_model=256, n_blocks=7, patch=2, n_heads=8),
+        StageConfig("convnext", d_model=128, n_blocks=5, patch=1),
+    )
+    model = T2IConfig(
+        image_size=64,
+        language=LanguageConfig("minilm", width=384, max_tokens=32),
+        codec=CodecConfig("taef2"),
+        text_ve=TextVEConfig(384, 32, latent, width=192, heads=4, mlp_hidden=384, patch=2),
+        backbone=DiMRConfig(32, (8, 8), stages, activation="silu", attention="matmul", kernel_size=5),
+        image_tower=ImageTowerConfig(latent, latent, stages=(64, 128)),
+        loss=LossConfig(encoder_weight=0.3, kl_weight=1e-4, times="early"),
+        sample=SampleConfig(scale=2.0, steps=25, solver="euler"),
+    )
+    fit = replace(tiny().fit, steps=6_000, lr=1e-3, save_every=500)
+    return Preset("bundled emoji at 64 px through MiniLM and TAEF2", model, fit, data="emoji")
+
+
+def paper_256() -> Preset:
+    """CrossFlow section 5.1: 0.95 B, CLIP text, the latents of LDM's VAE, 600k steps at 256 px."""
+    return _paper(256, "dimr-951m", steps=600_000)
+
+
+def paper_512() -> Preset:
+    """CrossFlow section 5.1: 240k further steps at 512 px."""
+    return _paper(512, "dimr-951m-512", steps=240_000)
+
+
+def _paper(image_size: int, backbone: str, steps: int) -> Preset:
+    side = image_size // 8
+    latent = (4, side, side)
+    model = T2IConfig(
+        image_size=image_size,
+        language=LanguageConfig("clip", width=768, max_tokens=77),
+        codec=CodecConfig("sd-vae"),
+        text_ve=text_ve_preset(f"paper-{image_size}"),
+        backbone=dimr_preset(backbone),
+        image_tower=ImageTowerConfig(
+            (3, image_size, image_size), latent, stages=(64, 128, 256, 512, 512), hidden=4096
+        ),
+        tower_sees="image",
+        loss=LossConfig(encoder_weight=1.0, kl_weight=1e-4, kl_form="paper", null_rate=0.1, times="uniform"),
+        sample=SampleConfig(scale=7.0, steps=50, solver="euler"),
+    )
+    fit = FitConfig(
+        steps=steps,
+        batch_size=1024,
+        lr=1e-4,
+        betas=(0.9, 0.9),
+        weight_decay=0.03,
+        warmup_steps=5_000,
+        ema_decay=0.9999,
+        precision="bf16",
+        log_every=50,
+        save_every=10_000,
+    )
+    return Preset(f"the paper's recipe at {image_size} px; needs GPUs and your own pairs", model, fit)
+
+
+def released_256() -> Preset:
+    """The public code's choices: sextic KL, logit-normal t, scalar indicator, its text encoder, lr 1e-5."""
+    paper = paper_256()
+    model = replace(
+        paper.model,
+        text_ve=text_ve_preset("released-256-clip"),
+        backbone=replace(paper.model.backbone, indicator="released"),
+        loss=LossConfig(
+            encoder_weight=1.0, kl_weight=1e-2, kl_form="released", null_rate=0.1, times="logit_normal"
+        ),
+    )
+    about = "the public code's recipe at 256 px, its bugs left out; needs GPUs and your own pairs"
+    return Preset(about, model, replace(paper.fit, lr=1e-5, clip_norm=None, ema_ramp=1.0))
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "tiny": tiny,
+    "emoji": emoji,
+    "paper-256": paper_256,
+    "paper-512": paper_512,
+    "released-256": released_256,
+}
