@@ -1,7 +1,30 @@
 """Generative-model metrics that name their protocol."""
 
+from cf_eval.composition import (
+    TASKS,
+    CompositionScore,
+    Expectation,
+    Wanted,
+    everything_right,
+    satisfies,
+)
 from cf_eval.frechet import FrechetDistance, frechet_distance
 from cf_eval.moments import Moments
 from cf_eval.result import Result
+from cf_eval.scene_reader import Detection, SceneReader, SceneReading
 
-__all__ = ["FrechetDistance", "Moments", "Result", "frechet_distance"]
+__all__ = [
+    "TASKS",
+    "CompositionScore",
+    "Detection",
+    "Expectation",
+    "FrechetDistance",
+    "Moments",
+    "Result",
+    "SceneReader",
+    "SceneReading",
+    "Wanted",
+    "everything_right",
+    "frechet_distance",
+    "satisfies",
+]

@@ -129,7 +129,7 @@ def connected_components(labels: Int64[Tensor, "b h w"]) -> list[list[Blob]]:
     return [_blobs(owner[i], labels[i]) for i in range(b)]
 
 
-def _shift(x: Tensor, axis: int, step: int, fill: float) -> Tensor:
+def _shift(x: Tensor, axis: int, step: int, fill: int) -> Tensor:
     """x moved by one pixel along an axis, the uncovered line filled."""
     pad = {(1, 1): (0, 0, 1, 0), (1, -1): (0, 0, 0, 1), (2, 1): (1, 0), (2, -1): (0, 1)}[axis, step]
     padded = F.pad(x, pad, value=fill)
