@@ -49,10 +49,8 @@ class Cascade(nn.Module):
             second = second + torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / self.d_low
         mean = first / len(weights)
         variance = (second / len(weights) - mean.square()).clamp(min=0)
-        w_gamma, w_beta = self._project(gamma), self._project(beta)
-        projected = (
-            (total - mean * w_gamma) * torch.rsqrt(variance + LAYER_NORM_EPS) + w_beta + self.project.bias
-        )
+        normed = (total - mean * self._project(gamma)) * torch.rsqrt(variance + LAYER_NORM_EPS)
+        projected = normed + (self._project(beta) + self.project.bias)
         opened = pixel_shuffle(projected.to(last.dtype), self.ratio, self.grid)
         return last, self.norm(opened, t)
 
