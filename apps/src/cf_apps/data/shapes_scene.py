@@ -36,7 +36,9 @@ COLOURS = {
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "gray": (0.74, 0.74, 0.76), "black": (0.08, 0.08, 0.10)}
 SIZES = {"small": 0.135, "large": 0.19}  # radius as a fraction of the picture's side
 MARGIN = 0.02  # ground between an object and the picture's edge
-GAP = 0.06  # at least this much ground between two bounding boxes
+GAP = (
+    0.06  # ground wanted between two bounding boxes; one crowded scene in forty has less, none less than 0.02
+)
 MAX_OBJECTS = 3
 PAIRS = ((0, 1), (0, 2), (1, 2))
 

@@ -1,0 +1,247 @@
+"""Captions promise only what is true, and read like English."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from cf_apps.data.captioned_shapes import shapes_reader
+from cf_apps.data.shapes_captions import PREFIXES, describe
+from cf_apps.data.shapes_render import render
+from cf_apps.data.shapes_scene import COLOURS, SHAPES, Scenes, draw_scenes
+from cf_encoders import Vocabulary
+from cf_eval import TASKS, everything_right, satisfies
+
+N = 360
+SHAPE, COLOUR = list(SHAPES), list(COLOURS)
+TRUE_PICTURES = 0.99  # the issue asks for 0.94; every one is read rightly today
+
+
+def scenes_of(seed: int, n: int = N) -> Scenes:
+    return draw_scenes(n, torch.Generator().manual_seed(seed))
+
+
+def captions_of(scenes: Scenes, task: str | None, seed: int = 0) -> dict[int, object]:
+    """row -> caption, where the scene can serve the task."""
+    rng = random.Random(seed)
+    found = {row: describe(scenes, row, rng, task) for row in range(len(scenes))}
+    return {row: caption for row, caption in found.items() if caption is not None}
+
+
+def scene(*objects: tuple[str, str, float, float], size: int = 0, background: int = 0) -> Scenes:
+    """One scene of (shape, colour, x, y)."""
+    slots = [*objects, *[("circle", "red", 0.5, 0.5)] * (3 - len(objects))]
+    shape, colour, x, y = zip(*slots, strict=True)
+    return Scenes(
+        torch.arange(3)[None] < len(objects),
+        torch.tensor([[SHAPE.index(name) for name in shape]]),
+        torch.tensor([[COLOUR.index(name) for name in colour]]),
+        torch.full((1, 3), size),
+        torch.tensor([x]),
+        torch.tensor([y]),
+        torch.full((1, 3), 0.5),
+        torch.tensor([background]),
+    )
+
+
+def texts_of(it: Scenes, task: str | None, tries: int = 200) -> set[str]:
+    """Every phrasing of a scene that turns up in many tries."""
+    rng = random.Random(0)
+    return {caption.text for _ in range(tries) if (caption := describe(it, 0, rng, task)) is not None}
+
+
+# ---------------------------------------------------------------------------------- the promise and the truth
+
+
+@pytest.fixture(scope="module", params=[(32, N), (64, N // 2)], ids=["32px", "64px"])
+def read_back(request):
+    """(picture size, scenes, what the reader sees in their true pictures)"""
+    image_size, n = request.param
+    scenes = scenes_of(image_size, n)
+    return image_size, scenes, shapes_reader()(render(scenes, image_size)[0])
+
+
+def test_the_true_picture_keeps_every_promise_of_every_task(read_back):
+    _, scenes, readings = read_back
+    for task in TASKS:
+        verdicts = [
+            (
+                satisfies(readings[row], caption.expectation),
+                everything_right(readings[row], caption.expectation),
+            )
+            for row, caption in captions_of(scenes, task).items()
+        ]
+        assert len(verdicts) > 30
+        for right in zip(*verdicts, strict=True):
+            assert sum(right) / len(verdicts) >= TRUE_PICTURES, task
+
+
+def test_the_reader_finds_each_true_object_where_it_stands(read_back):
+    image_size, scenes, readings = read_back
+    exact, pixel = 0, 1 / image_size
+    for row, reading in enumerate(readings):
+        slots = scenes.present[row].nonzero().flatten().tolist()
+        truth = sorted(
+            (float(scenes.x[row, i]), SHAPE[scenes.shape[row, i]], COLOUR[scenes.colour[row, i]])
+            for i in slots
+        )
+        found = sorted((it.x, it.shape, it.colour) for it in reading.objects)
+        exact += len(truth) == len(found) and all(
+            abs(t[0] - f[0]) < pixel and t[1:] == f[1:] for t, f in zip(truth, found, strict=True)
+        )
+    assert exact / len(readings) >= TRUE_PICTURES
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_another_scenes_picture_seldom_keeps_the_promise(read_back, task):
+    """The scorer must be able to say no: chance is far from right."""
+    _, scenes, readings = read_back
+    verdicts = [
+        satisfies(readings[row - 1], caption.expectation)
+        for row, caption in captions_of(scenes, task).items()
+    ]
+    assert sum(verdicts) / len(verdicts) < 0.35
+
+
+def test_what_is_mentioned_is_promised_and_what_is_promised_is_mentioned():
+    scenes = scenes_of(11)
+    for task in TASKS:
+        for caption in captions_of(scenes, task).values():
+            text, wanted = caption.text, caption.expectation.wanted
+            assert caption.expectation.task == task
+            for colour in COLOURS:
+                assert (f" {colour} " in f" {text} ") == any(w.colour == colour for w in wanted)
+            for shape in SHAPES:
+                assert (shape in text) == any(w.shape == shape for w in wanted)
+            assert ("small" in text or "large" in text) == any(w.area is not None for w in wanted)
+            assert ("background" in text) == (caption.expectation.background is not None)
+            places = (" at the ", " on the ", " in the ")
+            assert any(p in text for p in places) == any(w.x or w.y for w in wanted)
+            assert bool(caption.expectation.relations) == (task == "position")
+            assert caption.expectation.exact == (task == "counting")
+
+
+# ---------------------------------------------------------------------------------- the words
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "place"),
+    [
+        (0.2, 0.2, "at the top left"),
+        (0.8, 0.2, "at the top right"),
+        (0.2, 0.8, "at the bottom left"),
+        (0.8, 0.8, "at the bottom right"),
+        (0.2, 0.5, "on the left"),
+        (0.8, 0.5, "on the right"),
+        (0.5, 0.2, "at the top"),
+        (0.5, 0.8, "at the bottom"),
+        (0.5, 0.5, "in the center"),
+        (0.5, 0.5, "in the middle"),
+    ],
+)
+def test_a_place_is_named_rightly(x, y, place):
+    texts = texts_of(scene(("circle", "red", x, y)), "single_object")
+    assert f"a circle {place}" in texts
+    named = {text.split("circle", 1)[1].split(" on a ")[0].strip() for text in texts} - {""}
+    assert named <= {place, "in the center", "in the middle"}
+
+
+def test_a_named_place_leaves_the_true_centre_some_room():
+    scenes = scenes_of(19)
+    first = scenes.present.float().argmax(1)
+    for row, caption in captions_of(scenes, "single_object").items():
+        (wanted,) = caption.expectation.wanted
+        centre = (float(scenes.x[row, first[row]]), float(scenes.y[row, first[row]]))
+        for value, bounds in zip(centre, (wanted.x, wanted.y), strict=True):
+            if bounds is not None:
+                assert bounds[0] == 0.0 or value >= bounds[0] + 0.05
+                assert bounds[1] == 1.0 or value <= bounds[1] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "words"),
+    [
+        (0.4, 0.1, {"left of", "to the left of"}),
+        (-0.4, 0.1, {"right of", "to the right of"}),
+        (0.1, 0.4, {"above", "over"}),
+        (0.1, -0.4, {"below", "under"}),
+    ],
+)
+def test_a_relation_is_that_of_the_first_object_to_the_second(dx, dy, words):
+    it = scene(("circle", "red", 0.5, 0.5), ("square", "blue", 0.5 + dx, 0.5 + dy))
+    texts = texts_of(it, "position")
+    plain = {f"a red circle {word} a blue square" for word in words}
+    assert plain <= texts
+    assert all(any(f"circle {word} a" in text for word in words) for text in texts)
+
+
+def test_a_diagonal_or_near_pair_has_no_relation():
+    for dx, dy in ((0.3, 0.3), (0.3, 0.27), (0.15, 0.0)):
+        it = scene(("circle", "red", 0.4, 0.4), ("square", "blue", 0.4 + dx, 0.4 + dy))
+        assert describe(it, 0, random.Random(0), "position") is None
+
+
+def test_objects_that_cannot_be_told_apart_have_no_relation():
+    twins = scene(("circle", "red", 0.2, 0.5), ("circle", "red", 0.8, 0.5))
+    assert describe(twins, 0, random.Random(0), "position") is None
+    colours = texts_of(scene(("circle", "red", 0.2, 0.5), ("circle", "blue", 0.8, 0.5)), "position")
+    assert all("red" in text and "blue" in text for text in colours)
+
+
+def test_counts_and_groups_are_written_as_words():
+    three = scene(*[("square", "green", x, 0.5) for x in (0.2, 0.5, 0.8)])
+    assert {"three squares", "three green squares", "three small green squares"} <= texts_of(
+        three, "counting"
+    )
+    assert any(text.startswith("there are three") for text in texts_of(three, "counting"))
+    mixed = scene(("circle", "red", 0.2, 0.2), ("circle", "red", 0.8, 0.2), ("square", "blue", 0.5, 0.8))
+    assert "two red circles and a blue square" in texts_of(mixed, "attribute_binding")
+    assert "two circles and a square" in texts_of(mixed, "two_objects")
+    several = scene(
+        ("circle", "red", 0.2, 0.2), ("square", "blue", 0.8, 0.2), ("triangle", "green", 0.5, 0.8)
+    )
+    assert "a red circle, a blue square and a green triangle" in texts_of(several, "attribute_binding")
+
+
+def test_the_article_follows_the_sound():
+    texts = texts_of(scene(("square", "orange", 0.5, 0.5)), "colours")
+    assert "an orange square" in texts
+    assert "a small orange square" in texts
+    assert not any("a orange" in text for text in texts)
+
+
+def test_a_scene_that_cannot_serve_a_task_says_so():
+    one = scene(("circle", "red", 0.5, 0.5))
+    two = scene(("circle", "red", 0.2, 0.2), ("square", "red", 0.8, 0.8))
+    for task in ("two_objects", "counting", "position", "attribute_binding"):
+        assert describe(one, 0, random.Random(0), task) is None
+    for task in ("single_object", "colours", "counting"):
+        assert describe(two, 0, random.Random(0), task) is None
+
+
+# ---------------------------------------------------------------------------------- as a whole
+
+
+def test_every_scene_has_some_caption_and_all_tasks_and_phrasings_turn_up():
+    scenes = scenes_of(13, 1200)
+    captions = captions_of(scenes, None)
+    assert len(captions) == 1200
+    tasks = Counter(caption.expectation.task for caption in captions.values())
+    assert set(tasks) == set(TASKS)
+    assert min(tasks.values()) > 60
+    texts = [caption.text for caption in captions.values()]
+    for prefix in set(PREFIXES) - {""}:
+        assert any(text.startswith(prefix) for text in texts)
+
+
+def test_a_caption_follows_from_its_dice():
+    scenes = scenes_of(15, 40)
+    assert captions_of(scenes, None, seed=3) == captions_of(scenes, None, seed=3)
+    assert captions_of(scenes, None, seed=3) != captions_of(scenes, None, seed=4)
+
+
+def test_captions_fit_into_what_tiny_reads():
+    """24 tokens, <bos> and <eos> among them; the few longer ones are long lists with all sizes and the ground."""
+    captions = captions_of(scenes_of(17, 2000), None).values()
+    lengths = [Vocabulary([]).length(caption.text) for caption in captions]
+    assert sum(length > 24 for length in lengths) / len(lengths) < 0.01, Counter(lengths)
