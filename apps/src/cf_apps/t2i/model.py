@@ -20,6 +20,7 @@ from cf_encoders import (
     image_codec,
     language_model,
 )
+from cf_encoders.tokenizer import SPECIALS
 from cf_transformer import DiMR
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ def build(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device
 def rebuild(description: dict[str, Any], device: torch.device) -> T2IModel:
     """The model that `describe` described, with fresh weights."""
     words = description["vocabulary"]
-    vocabulary = None if words is None else Vocabulary(words)
+    vocabulary = None if words is None else Vocabulary(words[len(SPECIALS) :])
     return build(T2IConfig.from_dict(description["config"]), vocabulary, device)
 
 
