@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
 
 
@@ -26,7 +27,11 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, Any]], out: Path 
         table.add_row(row.replace("_", " "), *(_shown(column.get(row)) for column in columns.values()))
     Console().print(table)
     if out is not None:
-        write_text(out, json.dumps(columns, indent=1))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_text(out, json.dumps(columns, indent=1))
+        except OSError as error:
+            raise RunError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
         say(f"wrote {out}")
 
 

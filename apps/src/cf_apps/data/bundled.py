@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cf_apps.data.captioned import ImageTextArrays, split_by_hash
+from cf_apps.data.captioned import DataError, ImageTextArrays, split_by_hash
 
 STORED_SIZE = 64
 VAL_FRACTION = 0.1
@@ -27,7 +27,7 @@ def load_emoji(split: str = "train", image_size: int = STORED_SIZE) -> ImageText
     if split not in ("train", "val"):
         raise ValueError(f"unknown split {split!r}; known: train, val")
     if image_size not in (32, STORED_SIZE):
-        raise ValueError(f"the emoji set has image_size 32 and 64, got {image_size}")
+        raise DataError(f"the emoji set has image_size 32 and 64, got {image_size}")
     folder = files("cf_apps") / "assets" / "emoji"
     records = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
     pictures = _pictures(len(records))

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from cf_apps.data.captioned import DataError
 from cf_apps.data.shapes_scene import (
     BACKGROUNDS,
     COLOURS,
@@ -56,7 +57,7 @@ def render(
     shading: how strongly light from the upper left models each object and distance dims it; 0 is flat colour.
     """
     if image_size < 16:
-        raise ValueError(f"image_size {image_size} is too small to show shapes; use 16 or more")
+        raise DataError(f"image_size {image_size} is too small to show shapes; use 16 or more")
     axis = (torch.arange(image_size) + 0.5) / image_size
     n = len(scenes)
     wall = torch.tensor(list(BACKGROUNDS.values()))[scenes.background]  # (n, 3)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from cf_flowcore import Solution, classifier_free, solve
+from cf_flowcore import Solution, SolveError, classifier_free, solve
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,7 +62,7 @@ class Sampler:
         steps = None if how.solver in ADAPTIVE else how.steps
         try:
             return solve(classifier_free(v, how.scale), x_0, method=how.solver, steps=steps)
-        except ValueError as error:
+        except (ValueError, SolveError) as error:
             raise ConfigError(str(error)) from error
 
     @torch.no_grad()

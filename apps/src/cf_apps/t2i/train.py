@@ -81,11 +81,15 @@ def overridden(recipe: Preset, overrides: Mapping[str, Any]) -> Preset:
         _child(branch, leaf, key)
         branch[leaf] = value
     fit_values = tree.pop("fit")
-    fit_values["betas"] = tuple(fit_values["betas"])
     try:
+        fit_values["betas"] = tuple(fit_values["betas"])
         return replace(recipe, model=T2IConfig.from_dict(tree), fit=FitConfig(**fit_values))
+    except ConfigError:
+        raise
     except TypeError as error:
         raise ConfigError(f"a value of {', '.join(overrides)} has the wrong type: {error}") from error
+    except ValueError as error:  # a part's own check
+        raise ConfigError(f"{', '.join(overrides)}: {error}") from error
 
 
 def _child(branch: Any, name: str, key: str) -> Any:
