@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 LOCK = Path(__file__).resolve().parent.parent / "uv.lock"
+GIT = ["git", "-C", str(LOCK.parent)]
 
 REGISTRY = re.compile(r'registry = "[^"]*"')
 FILES = re.compile(r"^sdist = \{.*?\}\n|^wheels = \[\n.*?^\]\n", re.MULTILINE | re.DOTALL)
@@ -46,8 +47,10 @@ def rewrite() -> None:
 
 def setup() -> None:
     """Register the clean filter of .gitattributes; without it a synced tree shows uv.lock as changed."""
-    command = ["git", "config", "filter.uvlock.clean", "python3 tools/lock.py clean"]
-    subprocess.run(command, cwd=LOCK.parent, check=True)
+    subprocess.run([*GIT, "config", "filter.uvlock.clean", "python3 tools/lock.py clean"], check=True)
+    # git compares sizes before it filters, so it takes a lock that uv has just filled for a changed one
+    # until it is told to look; what is then staged is the filtered text, most often no change at all.
+    subprocess.run([*GIT, "add", LOCK.name], check=True)
 
 
 COMMANDS = {"clean": clean, "rewrite": rewrite, "setup": setup}
