@@ -40,7 +40,10 @@ def draw_sum(
         raise ConfigError('arithmetic needs a first caption, as in: "a red circle" + "a blue square"')
     terms = _encode_alike(sampler, [*plus, *minus], how, seed)
     one_by_one = list(terms.split(1))
-    total = combine(one_by_one[: len(plus)], one_by_one[len(plus) :])
+    try:
+        total = combine(one_by_one[: len(plus)], one_by_one[len(plus) :])
+    except ValueError as error:
+        raise ConfigError(f"nothing is left of {' + '.join(plus)} - {' - '.join(minus)}: {error}") from error
     first = terms[:1]
     total = total * first.std(correction=0) + first.mean()
     return sampler.decode(sampler.flow(torch.cat([terms, total]), how).x).cpu()

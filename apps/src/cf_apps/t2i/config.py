@@ -1,11 +1,13 @@
 """Everything a text-to-image run is made of, as one frozen record that goes into config.json and comes back."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from cf_encoders import ImageTowerConfig, TextVEConfig
 from cf_flowcore import LogitNormal, Mixture, Power, Stratified, Uniform
+from cf_flowcore.tableaus import TABLEAUS
 from cf_transformer import DiMRConfig
 
 from cf_apps.engine.errors import ConfigError
@@ -29,6 +31,10 @@ class LanguageConfig:
     max_tokens: int = 24
     path: str | None = None
 
+    def __post_init__(self) -> None:
+        _require_count("language.width", self.width, 1)
+        _require_count("language.max_tokens", self.max_tokens, 2)  # <bos> and <eos> at least
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -44,7 +50,9 @@ class LossConfig:
 
     kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
     the weight that keeps sigma healthy goes with 1 / latent size. null_rate: the share of samples that train the
-    indicator. times: the density of t, one of `TIMES`.
+    indicator. times: the density of t, one of `TIMES`. scale_weights: of the backbone's stages in L_FM, low to high;
+    None is DiMR's halving. DiMR's targets k avgpool_k(v) amplify smooth content by k, its loss by k^2: with the large
+    patches of a tiny model (k = 8) the low stages would drown the rest, so weights near 1 / k^2 suit those.
     """
 
     encoder_weight: float = 1.0
@@ -53,6 +61,7 @@ class LossConfig:
     null_rate: float = 0.1
     times: str = "uniform"
     sigma_min: float = 1e-5
+    scale_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _require_known("times", self.times, TIMES)
@@ -73,6 +82,16 @@ class SampleConfig:
     solver: str = "euler"
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        _require_known("solver", self.solver, TABLEAUS)
+        _require_count("steps", self.steps, 1)
+        if not math.isfinite(self.scale):
+            raise ConfigError(f"scale must be a finite number, got {self.scale}; 1 is unguided")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(
+                f"temperature must be zero or more, got {self.temperature}; 1 is what training saw"
+            )
+
 
 @dataclass(frozen=True)
 class T2IConfig:
@@ -89,7 +108,13 @@ class T2IConfig:
     sample: SampleConfig = field(default_factory=SampleConfig)
 
     def __post_init__(self) -> None:
+        _require_count("image_size", self.image_size, 1)
         latent = (self.backbone.channels, *self.backbone.size)
+        scales = self.loss.scale_weights
+        if scales is not None and len(scales) != len(self.backbone.stages):
+            raise ConfigError(
+                f"loss.scale_weights has {len(scales)} weights for {len(self.backbone.stages)} stages"
+            )
         _require_known("tower_sees", self.tower_sees, get_args(TowerInput))
         for part, shape in (("text_ve", self.text_ve.latent), ("image_tower", self.image_tower.latent)):
             if tuple(shape) != latent:
@@ -127,7 +152,7 @@ class T2IConfig:
             ("sample", SampleConfig),
         ):
             _require_fields(part, values[name])
-            parts[name] = part(**values[name])
+            parts[name] = part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
         return cls(**parts)
 
 
@@ -136,6 +161,11 @@ def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"unknown {cls.__name__} keys {unknown}; known: {', '.join(known)}")
+
+
+def _require_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}")
 
 
 def _require_known(name: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ def t2i_losses(
     per_scale = scale_losses(model.backbone.scales(x_t, t, is_null), v_t)  # (s, b), low to high
     image_latent = modules["image_tower"](seen)
     terms = {
-        "flow": (1.0, weighted_sum(per_scale).mean()),
+        "flow": (1.0, weighted_sum(per_scale, config.scale_weights).mean()),
         "encoder": (config.encoder_weight, info_nce(x_0, image_latent, modules["log_scale"]())),
         "kl": (config.kl_weight, _kl(posterior, config).mean()),
     }

@@ -1,0 +1,129 @@
+"""Sampling is a function of caption, model and seed; each picture is drawn as if alone."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from cf_apps.engine.errors import ConfigError, RunError
+from cf_apps.t2i.config import SampleConfig
+from cf_apps.t2i.sample import Sampler
+
+sys.path.insert(0, str(Path(__file__).parent))
+from t2i_tiny import CAPTIONS, CPU, dice, sampler
+
+HOW = SampleConfig(scale=2.0, steps=3, solver="midpoint")
+BATCHING = 1e-4  # sums in another order
+
+
+@pytest.fixture(scope="module")
+def it() -> Sampler:
+    return sampler()
+
+
+def draw(it: Sampler, how: SampleConfig = HOW, seed: int = 0, captions=CAPTIONS, **changes) -> torch.Tensor:
+    return it.draw(captions, how, dice(seed), **changes)
+
+
+def test_pictures_lie_in_the_unit_interval_and_differ_by_caption(it):
+    images = draw(it)
+    assert images.shape == (5, 3, 16, 16)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert len({image.numpy().tobytes() for image in images}) == 5
+
+
+def test_the_same_seed_draws_the_same_pictures_and_another_seed_others(it):
+    assert torch.equal(draw(it, seed=1), draw(it, seed=1))
+    assert not torch.equal(draw(it, seed=1), draw(it, seed=2))
+
+
+def test_the_callers_generator_alone_decides(it):
+    torch.manual_seed(1)
+    first, state = draw(it), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(draw(it), first)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "dopri5"])
+def test_a_batch_draws_each_caption_as_if_alone(it, solver):
+    how = replace(HOW, solver=solver, temperature=0.0)
+    together = draw(it, how)
+    alone = torch.cat([draw(it, how, captions=[text]) for text in CAPTIONS])
+    assert torch.allclose(together, alone, atol=BATCHING if solver != "dopri5" else 1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_batch_size_changes_nothing(it, batch_size):
+    assert torch.allclose(draw(it, batch_size=batch_size), draw(it, batch_size=128), atol=BATCHING)
+
+
+def test_temperature_zero_draws_from_the_mean_whatever_the_seed(it):
+    how = replace(HOW, temperature=0.0)
+    assert torch.equal(draw(it, how, seed=1), draw(it, how, seed=2))
+    posterior = it.model.encode_text(CAPTIONS)
+    assert torch.equal(it.encode(CAPTIONS, dice(), temperature=0.0), posterior.mean)
+
+
+def test_the_noise_of_x_0_grows_with_the_temperature(it):
+    mean, one, two = (it.encode(CAPTIONS, dice(), temperature) for temperature in (0.0, 1.0, 2.0))
+    assert torch.allclose(two - mean, 2 * (one - mean), atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "is_null"), [(1.0, False), (0.0, True)])
+def test_scale_one_is_the_conditional_field_and_zero_the_unconditional_one(it, scale, is_null):
+    x = it.encode(CAPTIONS, dice())
+    expected = x
+    for step in range(4):  # Euler by hand
+        t = torch.full((5,), step / 4)
+        with torch.no_grad():
+            expected = expected + it.model.backbone(expected, t, torch.full((5,), is_null)) / 4
+    found = it.flow(x, SampleConfig(scale=scale, steps=4, solver="euler"))
+    assert found.nfe == 4
+    assert torch.allclose(found.x, expected, atol=BATCHING)
+
+
+def test_guidance_goes_from_the_unconditional_beyond_the_conditional_field(it):
+    x = it.encode(CAPTIONS, dice())
+    at = {s: it.flow(x, SampleConfig(scale=s, steps=1, solver="euler")).x for s in (0.0, 1.0, 3.0)}
+    assert torch.allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=BATCHING)
+    assert not torch.allclose(at[3.0], at[1.0], atol=BATCHING)
+
+
+def test_more_steps_come_closer_to_the_adaptive_solution(it):
+    x = it.encode(CAPTIONS, dice())
+    exact = it.flow(x, SampleConfig(scale=1.0, solver="dopri5")).x
+    errors = [
+        (it.flow(x, SampleConfig(scale=1.0, steps=n, solver="midpoint")).x - exact).norm() for n in (4, 8, 16)
+    ]
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]  # second order: a factor of four
+
+
+def test_a_caption_longer_than_the_model_reads_is_refused_before_drawing(it):
+    too_long = "a " * 11  # 11 words, <bos> and <eos>: 13 of 12 tokens
+    with pytest.raises(ConfigError, match=r"caption of more than 12 tokens: 'a a a.*shorten it"):
+        draw(it, captions=["a circle", too_long])
+    assert len(draw(it, captions=["a " * 10])) == 1
+
+
+def test_an_unknown_solver_is_named():
+    with pytest.raises(ConfigError, match="unknown solver 'eular'; known: euler, midpoint, heun"):
+        SampleConfig(solver="eular")
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunError, match="is not a run folder"):
+        Sampler.from_run(tmp_path, CPU)
+
+
+def test_a_run_of_another_task_is_told_apart(tmp_path):
+    sys.path.insert(0, str(Path(__file__).parent))
+    from cf_apps.engine import fit
+    from engine_toy import Toy, config
+
+    fit(Toy(), config(1), tmp_path)
+    with pytest.raises(RunError, match="was not trained by `crossflow t2i train`"):
+        Sampler.from_run(tmp_path, CPU)
