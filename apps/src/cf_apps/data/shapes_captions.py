@@ -5,13 +5,16 @@ A caption mentions some of the truth and leaves the rest open. `describe` return
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cf_eval.composition import Expectation, Wanted
 
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, area_border
 
 COUNTS = {2: "two", 3: "three"}
+# how often training hears each kind of caption where several fit: more often those that say more
+TELLING = {"colours": 3, "attribute_binding": 3, "position": 2}
+SIZE_RATE, PLACE_RATE, GROUND_RATE = 0.3, 0.6, 0.6  # how often a caption speaks of each
 PREFIXES = ("", "", "", "a picture of ", "an image of ", "there is ")
 RELATION_WORDS = {
     "left_of": ("left of", "to the left of"),
@@ -21,7 +24,6 @@ RELATION_WORDS = {
 }
 COLUMNS = {"left": (0.0, 0.40), "center": (0.30, 0.70), "right": (0.60, 1.0)}
 ROWS = {"top": (0.0, 0.40), "center": (0.30, 0.70), "bottom": (0.60, 1.0)}
-CLEARLY = 0.05  # a place is only named when the centre lies this far inside it
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ def describe(scenes: Scenes, row: int, rng: random.Random, task: str | None = No
     objects = _objects(scenes, row)
     background = list(BACKGROUNDS)[scenes.background[row]]
     if task is None:
-        possible = [c for c in (_sentence(t, objects, background, rng) for t in _SENTENCES) if c]
-        return rng.choice(possible)  # one object, one kind or several kinds: some sentence always fits
+        possible = {t: c for t in _SENTENCES if (c := _sentence(t, objects, background, rng))}
+        # one object, one kind or several kinds: some sentence always fits
+        return rng.choices(list(possible.values()), [TELLING.get(t, 1) for t in possible])[0]
     return _sentence(task, objects, background, rng)
 
 
@@ -76,7 +79,7 @@ def _sentence(task: str, objects: list[_Object], background: str, rng: random.Ra
     if clause is None:
         return None
     words, wanted, relations = clause
-    named_ground = background if rng.random() < 0.3 else None
+    named_ground = background if rng.random() < GROUND_RATE else None
     ground = "" if named_ground is None else f" on a {named_ground} background"
     prefix = rng.choice(PREFIXES)
     if prefix == "there is " and task == "counting":
@@ -85,6 +88,7 @@ def _sentence(task: str, objects: list[_Object], background: str, rng: random.Ra
     return Caption(prefix + words + ground, Expectation(task, wanted, relations, named_ground, exact))
 
 
+Bounds = tuple[float, float]
 Clause = tuple[str, tuple[Wanted, ...], tuple[tuple[int, str, int], ...]]
 
 
@@ -103,12 +107,12 @@ def _colours(objects: list[_Object], rng: random.Random) -> Clause | None:
 
 
 def _placed(it: _Object, rng: random.Random, colour: bool) -> Clause:
-    noun, wanted = _noun(it, colour, rng.random() < 0.35)
-    place = _place(it, rng) if rng.random() < 0.4 else None
-    if place is None:
+    """ "a small red circle at the top left" with its promise"""
+    noun, wanted = _noun(it, colour, rng.random() < SIZE_RATE)
+    if rng.random() >= PLACE_RATE:
         return noun, (wanted,), ()
-    words, x, y = place
-    return f"{noun} {words}", (Wanted(wanted.shape, wanted.colour, wanted.area, x, y),), ()
+    words, x, y = _place(it, rng)
+    return f"{noun} {words}", (replace(wanted, x=x, y=y),), ()
 
 
 def _two_objects(objects: list[_Object], rng: random.Random) -> Clause | None:
@@ -128,7 +132,7 @@ def _listing(objects: list[_Object], rng: random.Random, colour: bool) -> Clause
         kinds.setdefault((it.shape, it.colour if colour else None), []).append(it)
     if len(kinds) < 2:
         return None
-    groups = [_group(alike, colour, 0.25, rng) for alike in kinds.values()]
+    groups = [_group(alike, colour, rng) for alike in kinds.values()]
     nouns = [noun for noun, _ in groups]
     return ", ".join(nouns[:-1]) + " and " + nouns[-1], tuple(w for _, wanted in groups for w in wanted), ()
 
@@ -138,19 +142,17 @@ def _counting(objects: list[_Object], rng: random.Random) -> Clause | None:
     if len(objects) < 2 or len({it.shape for it in objects}) > 1:
         return None
     same_colour = len({it.colour for it in objects}) == 1
-    noun, wanted = _group(objects, same_colour and rng.random() < 0.6, 0.3, rng)
+    noun, wanted = _group(objects, same_colour and rng.random() < 0.7, rng)
     return noun, wanted, ()
 
 
-def _group(
-    alike: list[_Object], colour: bool, size_rate: float, rng: random.Random
-) -> tuple[str, tuple[Wanted, ...]]:
-    """ "two small red circles" or "a red circle", with the promise of each object"""
-    size = len({it.size for it in alike}) == 1 and rng.random() < size_rate
-    noun, wanted = _noun(alike[0], colour, size)
-    if len(alike) > 1:
-        noun = f"{COUNTS[len(alike)]} {noun.split(' ', 1)[1]}s"
-    return noun, (wanted,) * len(alike)
+def _group(alike: list[_Object], colour: bool, rng: random.Random) -> tuple[str, tuple[Wanted, ...]]:
+    """ "two small red circles", or "a red circle at the top", with the promise of each object"""
+    if len(alike) == 1:
+        noun, wanted, _ = _placed(alike[0], rng, colour)
+        return noun, wanted
+    noun, wanted = _noun(alike[0], colour, len({it.size for it in alike}) == 1 and rng.random() < SIZE_RATE)
+    return f"{COUNTS[len(alike)]} {noun.split(' ', 1)[1]}s", (wanted,) * len(alike)
 
 
 def _position(objects: list[_Object], rng: random.Random) -> Clause | None:
@@ -158,12 +160,12 @@ def _position(objects: list[_Object], rng: random.Random) -> Clause | None:
     if len(objects) < 2:
         return None
     relation = _relation(objects[0], objects[1])
-    colour = rng.random() < 0.6
+    colour = rng.random() < 0.7
     if relation is None or (objects[0].shape, objects[0].colour) == (objects[1].shape, objects[1].colour):
         return None
     if not colour and objects[0].shape == objects[1].shape:
         return None
-    nouns, wanted = zip(*(_noun(it, colour, rng.random() < 0.2) for it in objects), strict=True)
+    nouns, wanted = zip(*(_noun(it, colour, rng.random() < SIZE_RATE) for it in objects), strict=True)
     words = f"{nouns[0]} {rng.choice(RELATION_WORDS[relation])} {nouns[1]}"
     if len(objects) == 3:
         words += f", and {nouns[2]}"
@@ -183,26 +185,18 @@ def _area(it: _Object) -> tuple[float, float]:
     return (0.0, border) if it.size == "small" else (border, 1.0)
 
 
-def _place(
-    it: _Object, rng: random.Random
-) -> tuple[str, tuple[float, float] | None, tuple[float, float] | None] | None:
-    """ "at the top left" or "on the left" with the bounds on x and y; None when the centre is near a border."""
-    column = next((k for k, (lo, hi) in COLUMNS.items() if _clear(it.x, lo, hi)), None)
-    row = next((k for k, (lo, hi) in ROWS.items() if _clear(it.y, lo, hi)), None)
-    if column is None or row is None:
-        return None
+def _place(it: _Object, rng: random.Random) -> tuple[str, Bounds, Bounds]:
+    """ "at the top left" or "on the left" with the bounds on x and y"""
+    column = min(COLUMNS, key=lambda name: abs(it.x - sum(COLUMNS[name]) / 2))
+    row = min(ROWS, key=lambda name: abs(it.y - sum(ROWS[name]) / 2))
     x, y = COLUMNS[column], ROWS[row]
     if (row, column) == ("center", "center"):
         return rng.choice(("in the center", "in the middle")), x, y
     if column == "center":
-        return f"at the {row}", None, y
+        return f"at the {row}", x, y
     if row == "center":
-        return f"on the {column}", x, None
+        return f"on the {column}", x, y
     return f"at the {row} {column}", x, y
-
-
-def _clear(value: float, low: float, high: float) -> bool:
-    return (low == 0.0 or value >= low + CLEARLY) and (high == 1.0 or value <= high - CLEARLY)
 
 
 def _relation(a: _Object, b: _Object) -> str | None:
