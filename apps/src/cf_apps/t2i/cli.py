@@ -51,7 +51,7 @@ class Drawing:
 class Demo:
     """Score the shipped model, train the same from scratch, draw and report both."""
 
-    data: str = SHAPES
+    data: Annotated[str, tyro.conf.arg(metavar=f"{SHAPES}|{EMOJI}")] = SHAPES
     """shapes, or emoji (from scratch only)."""
     out: Path = Path("runs/t2i-demo")
     minutes: float = 5.0

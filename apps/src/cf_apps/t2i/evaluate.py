@@ -12,7 +12,7 @@ from cf_flowcore import CondOT
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_apps.data.captioned import CaptionedImages
+from cf_apps.data.captioned import CaptionedImages, DataError
 from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.progress import Progress
@@ -62,8 +62,12 @@ def score_pairs(
     """For data without a judge: the flow loss in five bins of t, and a Fréchet distance in a simple named space.
 
     The distance is between 4 x 4 mean colours of drawn and true held-out pictures: it sees layout and palette, no
-    more. It is not an FID.
+    more. It is not an FID. Raises DataError for a set of less than two, which has no spread.
     """
+    if len(data) < 2:
+        raise DataError(
+            f"{data.name} holds {len(data)} images; a distance needs at least 2, so give more pairs"
+        )
     indices = torch.arange(min(limit, len(data)))
     truth = data.batch(indices)
     generator = torch.Generator().manual_seed(seed)
