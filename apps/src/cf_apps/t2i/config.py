@@ -152,7 +152,10 @@ class T2IConfig:
             ("sample", SampleConfig),
         ):
             _require_fields(part, values[name])
-            parts[name] = part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
+            given: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()
+            }
+            parts[name] = part(**given)
         return cls(**parts)
 
 
