@@ -63,12 +63,8 @@ def test_no_object_leaves_the_picture(overlap):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_objects_never_overlap_and_nearly_always_keep_the_gap(seed):
-    distance = gaps(draw(seed=seed))
-    assert (
-        distance.min() > 0.01
-    )  # a third of a pixel at 32 px; the reader tells colours apart at any distance
-    assert (distance.amin(0) >= GAP - ROUNDING).float().mean() > 0.97
+def test_objects_keep_the_gap(seed):
+    assert gaps(draw(seed=seed)).min() >= GAP - ROUNDING
 
 
 def test_full_overlap_lets_objects_cover_one_another_and_none_is_between():
