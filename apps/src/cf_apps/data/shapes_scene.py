@@ -40,6 +40,7 @@ THIRDS = (0.21, 0.5, 0.79)  # where objects stand, along each axis
 JITTER = 0.04
 GAP = 0.05  # at least this much ground between two bounding boxes
 MAX_OBJECTS = 3
+COUNT_SHARES = (0.35, 0.4, 0.25)  # of scenes with one, two and three objects
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -73,7 +74,7 @@ def draw_scenes(n: int, generator: torch.Generator, *, overlap: float = 0.0) -> 
     """
     if not 0.0 <= overlap <= 1.0:
         raise ValueError(f"overlap must be between 0 and 1, got {overlap}")
-    count = torch.randint(1, MAX_OBJECTS + 1, (n,), generator=generator)
+    count = 1 + torch.multinomial(torch.tensor(COUNT_SHARES), n, replacement=True, generator=generator)
     present = torch.arange(MAX_OBJECTS) < count[:, None]
     shape = torch.randint(len(SHAPES), (n, MAX_OBJECTS), generator=generator)
     colour = torch.randint(len(COLOURS), (n, MAX_OBJECTS), generator=generator)

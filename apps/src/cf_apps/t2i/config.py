@@ -38,10 +38,19 @@ class LanguageConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The image codec, frozen. path: a folder of weights; None takes those that ship with cf-apps."""
+    """The image codec, frozen. path: a folder of weights; None takes those that ship with cf-apps.
+
+    For `patch-dct`: patch, keep and whitening as in `PatchDCTCodec.fitted`; mean and std are measured on the training
+    pictures when a run starts, and kept in its config.json.
+    """
 
     name: str = "pixels"
     path: str | None = None
+    patch: int = 4
+    keep: int = 24
+    whitening: float = 0.5
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

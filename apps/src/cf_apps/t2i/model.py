@@ -1,7 +1,7 @@
 """The modules of a text-to-image model, and the two roads they serve: caption -> x_0 and image <-> x_1."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from cf_encoders import (
     ImageTower,
     LanguageModel,
     LogScale,
+    PatchDCTCodec,
     TextVE,
     VocabLanguageModel,
     Vocabulary,
@@ -121,7 +122,18 @@ def _language(config: LanguageConfig, vocabulary: Vocabulary | None, device: tor
     return CachedLanguageModel(frozen, device)
 
 
+def fitted(config: CodecConfig, images: UInt8[Tensor, "b 3 H W"]) -> CodecConfig:
+    """The codec's config with the constants that these pictures ask for, where it has any."""
+    if config.name != "patch-dct" or config.mean is not None:
+        return config
+    codec = PatchDCTCodec.fitted(images.float() / 255, config.patch, config.keep, whitening=config.whitening)
+    mean, std = codec.mean.flatten().tolist(), codec.std.flatten().tolist()
+    return replace(config, mean=tuple(mean), std=tuple(std))
+
+
 def _codec(config: CodecConfig, device: torch.device) -> ImageCodec:
+    if config.name == "patch-dct":
+        return PatchDCTCodec(config.patch, config.keep, config.mean, config.std).to(device)
     path: str | Path | None = config.path
     if path is None and config.name in BUNDLED_CODECS:
         path = Path(str(files("cf_apps") / "assets" / config.name))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cf_encoders import Vocabulary
+from cf_encoders import PatchDCTCodec, Vocabulary
 from cf_encoders.codec import PixelCodec
 
 from cf_apps.data.sources import Source, open_source
@@ -20,11 +20,12 @@ from cf_apps.engine.files import write_text
 from cf_apps.engine.fit import FitResult, fit
 from cf_apps.engine.progress import Progress, progress_line
 from cf_apps.t2i.config import T2IConfig
-from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, build
+from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, build, fitted
 from cf_apps.t2i.presets import Preset, t2i_preset
 from cf_apps.t2i.task import T2ITask, encode_all
 
 VOCABULARY_SAMPLE = 4_096  # captions that a vocabulary is read from
+CODEC_SAMPLE = 2_048  # pictures that a codec's constants are measured on
 FITS_IN_MEMORY = 20_000  # images whose latents are computed once rather than at every step
 
 
@@ -51,7 +52,8 @@ def train(request: TrainRequest, device: torch.device, label: str = "train") -> 
     """
     recipe = overridden(t2i_preset(request.preset), request.overrides or {})
     source = open_source(_data(request, recipe), recipe.model.image_size, request.seed)
-    model = build(recipe.model, _vocabulary(recipe.model, source), device, request.seed)
+    config = _fitted(recipe.model, source)
+    model = build(config, _vocabulary(config, source), device, request.seed)
     _check_captions(model, source)
     with progress_line(f"{label}: encoding") as line:
         latents = _latents(model, source, line)
@@ -142,6 +144,12 @@ def _vocabulary(config: T2IConfig, source: Source) -> Vocabulary | None:
     return Vocabulary.build(source.train.batch(torch.arange(count), phrasings).captions)
 
 
+def _fitted(config: T2IConfig, source: Source) -> T2IConfig:
+    """The config with what is measured on the training pictures before the first step."""
+    first = torch.arange(min(CODEC_SAMPLE, len(source.train)))
+    return replace(config, codec=fitted(config.codec, source.train.batch(first).images))
+
+
 def _check_captions(model: T2IModel, source: Source) -> None:
     """Captions longer than the model reads would lose their end in silence: say how many, and how to read more."""
     captions = source.train.batch(torch.arange(min(VOCABULARY_SAMPLE, len(source.train)))).captions
@@ -156,7 +164,7 @@ def _check_captions(model: T2IModel, source: Source) -> None:
 
 
 def _latents(model: T2IModel, source: Source, line: Progress) -> torch.Tensor | None:
-    if isinstance(model.codec, PixelCodec) or len(source.train) > FITS_IN_MEMORY:
+    if isinstance(model.codec, PixelCodec | PatchDCTCodec) or len(source.train) > FITS_IN_MEMORY:
         return None
     return encode_all(model, source.train, line)
 

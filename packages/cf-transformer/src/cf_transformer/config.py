@@ -8,6 +8,7 @@ StageKind = Literal["transformer", "convnext"]
 IndicatorKind = Literal["paper", "released"]
 Activation = Literal["gelu", "silu"]
 AttentionKind = Literal["sdpa", "matmul"]
+InitKind = Literal["paper", "scaled"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class DiMRConfig:
     attention    `sdpa`, or `matmul`: the same in plain products, faster to train in bf16 on CPU.
     mlp_ratio    hidden width of the gated MLP over d_model.
     kernel_size  of the depthwise convolutions in convnext stages; odd.
+    init         `paper`: normal(0, 0.02) for every linear layer; `scaled`: the same at 1024 inputs, and as much larger
+                 as narrower layers need for the same gain, with positions and indicator of the features' size.
     zero_init_head  start every velocity head at zero (the paper does not).
     """
 
@@ -70,6 +73,7 @@ class DiMRConfig:
     attention: AttentionKind = "sdpa"
     mlp_ratio: float = 2.0
     kernel_size: int = 7
+    init: InitKind = "paper"
     zero_init_head: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +82,7 @@ class DiMRConfig:
         _require_known("indicator", self.indicator, get_args(IndicatorKind))
         _require_known("activation", self.activation, get_args(Activation))
         _require_known("attention", self.attention, get_args(AttentionKind))
+        _require_known("init", self.init, get_args(InitKind))
         _require_positive("channels", self.channels)
         if len(self.size) != 2:
             raise ValueError(f"size must be (height, width), got {self.size}")

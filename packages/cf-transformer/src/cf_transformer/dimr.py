@@ -39,7 +39,7 @@ class DiMR(nn.Module):
             for stage, upscale in zip(config.stages, upscales, strict=True)
         ]
         self.heads = nn.ModuleList(heads)
-        initialise(self, generator)
+        initialise(self, generator, config.init)
         if config.zero_init_head:
             for head in heads:
                 head.zero()
