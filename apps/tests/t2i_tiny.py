@@ -17,6 +17,9 @@ CAPTIONS = ("a red circle", "a blue square", "two green circles", "a triangle ab
 LATENT = [3, 16, 16]
 SETTINGS: dict[str, Any] = {
     "image_size": 16,
+    "codec.name": "pixels",
+    "backbone.channels": 3,
+    "text_ve.patch": 8,
     "language.width": 16,
     "language.max_tokens": 12,
     "text_ve.token_width": 16,

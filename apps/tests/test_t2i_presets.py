@@ -8,7 +8,7 @@ from cf_apps.t2i.presets import PRESETS, t2i_preset
 from cf_encoders import ImageTower, TextVE, Vocabulary
 from cf_transformer import DiMR, count_parameters
 
-PAPER_256 = 950_778_890  # specs: the released 256-px backbone, whose indicator is two scalars
+PAPER_256 = 950_778_890  # the released 256-px backbone, whose indicator is two scalars
 PAPER_512 = 985_439_246
 WIDTH = 1024
 INDICATOR_AS_VECTORS = 2 * WIDTH - 2  # the paper's indicator: two vectors in place of two scalars
@@ -72,7 +72,6 @@ def test_the_paper_recipe_has_its_numbers():
     assert t2i_preset("paper-512").fit.steps == 240_000
 
 
-@pytest.mark.xfail(strict=True, reason="9.3 MB today; drop this mark once `tiny` is small enough to ship")
 def test_what_tiny_needs_for_sampling_fits_into_eight_megabytes_of_fp16():
     words = Vocabulary([f"word{i}" for i in range(60)])  # the grammar has fewer
     tiny = build(t2i_preset("tiny").model, words, torch.device("cpu"))

@@ -170,7 +170,8 @@ def test_bad_files_are_skipped_and_listed(folder, tmp_path, capsys):
     (data / "empty.png").write_bytes(b"")
     (data / "empty.txt").write_text("nothing")
     run = run_to(tmp_path / "run", data, 2)
-    listed = dict(line.split("\t") for line in (run / "skipped.tsv").read_text().splitlines())
+    (event,) = read_log(run, "event")
+    listed = dict(event["samples"])
     assert set(listed) == {"broken.png", "words.jpg", "silent.png", "empty.png"}
     assert listed["silent.png"] == "no caption"
     assert "truncated" in listed["broken.png"]

@@ -58,6 +58,17 @@ def test_a_fitted_codec_gives_latents_of_mean_zero_and_variance_one(generator):
     torch.testing.assert_close(latent.std(dim=(0, 2, 3)), torch.ones(10), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_whitening_sets_the_proportions_and_leaves_the_mean_square_at_one(generator, whitening):
+    images = torch.rand(64, 3, 16, 16, generator=generator)
+    images = torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1)  # less detail than colour
+    plain = PatchDCTCodec(4, 24, std=(1.0,) * 24).encode(images).std(dim=(0, 2, 3))
+    fitted = PatchDCTCodec.fitted(images, 4, 24, whitening=whitening)
+    spread = fitted.encode(images).std(dim=(0, 2, 3))
+    torch.testing.assert_close(spread / spread[0], (plain / plain[0]) ** (1 - whitening), rtol=1e-3, atol=0)
+    assert spread.square().mean().item() == pytest.approx(1.0, rel=1e-3)
+
+
 def test_a_flat_data_set_is_not_divided_by_its_tiny_std():
     flat = torch.full((4, 3, 8, 8), 0.5)
     assert PatchDCTCodec.fitted(flat).std.min().item() == pytest.approx(0.02)

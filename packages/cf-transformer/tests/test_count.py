@@ -1,4 +1,4 @@
-"""Golden counts of the public models (specs/crossflow.md 1 and 4), taken on the meta device."""
+"""Golden counts of the public models, taken on the meta device."""
 
 from dataclasses import replace
 

@@ -136,7 +136,7 @@ def test_a_model_can_be_copied_and_reloaded(config, shaken, generator):
 
 
 def test_the_first_map_of_a_middle_stage_holds_what_it_was_handed(config, shaken, generator):
-    """specs 5.4: m = 0 is patch + position plus the cascade contribution, without the indicator token."""
+    """m = 0 is patch + position plus the cascade contribution, without the indicator token."""
     model = shaken(DiMR(config, generator))
     x_t, t, is_null = sample(config, generator)
     seen = []

@@ -24,6 +24,19 @@ def test_linear_weights_and_embeddings_are_normal_with_deviation_0_02():
             assert module.conditional.std().item() == pytest.approx(0.02, rel=0.3)
 
 
+@pytest.mark.parametrize(("width", "std"), [(64, 0.08), (256, 0.04)])
+def test_scaled_weights_have_the_papers_gain_at_every_width(width, std):
+    """0.02 sqrt(1024) = 0.64 = std sqrt(width)"""
+    stages = (StageConfig("transformer", width, 3, 2, 2),)
+    model = DiMR(
+        DiMRConfig(3, (16, 16), stages, kernel_size=3, init="scaled"), torch.Generator().manual_seed(1)
+    )
+    qkv = model.stages[0].blocks[0].attention.qkv.weight
+    assert qkv.std().item() == pytest.approx(std, rel=0.05)
+    assert model.stages[0].embed.position.table.std().item() == pytest.approx(0.5, rel=0.05)
+    assert model.indicator.conditional.std().item() == pytest.approx(0.5, rel=0.3)
+
+
 def test_convolutions_keep_pytorchs_default():
     model = DiMR(WIDE)
     for module in model.modules():

@@ -43,7 +43,7 @@ def test_the_last_skip_pushed_is_popped_first(n_blocks):
     stage.skips = nn.ModuleList(Fuse(popped) for _ in range(n_blocks // 2))
     list(stage.features(torch.zeros(1, 6, 4), torch.zeros(1)))
     half = n_blocks // 2
-    assert popped == [(half + j, half - 1 - j) for j in range(half)]  # specs 5.4
+    assert popped == [(half + j, half - 1 - j) for j in range(half)]  # last in, first out
 
 
 @pytest.mark.parametrize("kind", ["transformer", "convnext"])

@@ -6,7 +6,7 @@ from cf_transformer import TDLayerNorm, TimeLerp, td_rms_norm
 
 
 def gamma_by_hand(param0: float, param1: float, w: float, b: float, t: float) -> float:
-    """specs 2.3, one channel at a time."""
+    """The formula of DiMR, one channel at a time."""
     c = (4 - 8 * t) / 4
     s = 1 / (1 + math.exp(-((1 + w) * c + b)))
     return s * param0 + (1 - s) * param1

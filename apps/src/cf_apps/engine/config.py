@@ -25,7 +25,7 @@ class FitConfig:
     steps', so how far each step moves the weights depends on the machine and on what else it does.
     Training time counts on across a resume.
 
-    Defaults of betas, weight decay and ema_decay: CrossFlow's public code (specs/crossflow.md 3.7).
+    Defaults of betas, weight decay and ema_decay: CrossFlow's public code.
     """
 
     steps: int | None = None

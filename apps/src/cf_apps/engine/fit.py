@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def fit(
     resume: bool = False,
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     progress: Progress | None = None,
+    notes: Sequence[Mapping[str, Any]] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> FitResult:
     """Train `task` into the folder `run`; with `resume`, go on from its last checkpoint as if never stopped.
@@ -52,6 +53,7 @@ def fit(
     evaluate: called with the step every `config.evaluate_every` steps, the averaged weights in the modules;
         its numbers go into the log.
     progress: shows how it goes, `progress_line("train")` for instance; nothing is shown without.
+    notes: records with an 'event' that go into the log before the first step (samples that were skipped, say).
     clock: seconds; what `max_seconds` is measured with.
 
     Raises UserError for whatever the user can repair: a folder that is not a run, a checkpoint of another
@@ -68,6 +70,8 @@ def fit(
         stop_request() as stop,
         torch.random.fork_rng(gpus),  # the loop seeds torch's own generators; the caller's stay as they were
     ):
+        for note in notes:
+            log.write({"step": state.step, **note})
         if changed:
             log.write({"step": state.step, "event": "resumed with other settings", "changed": changed})
         window, saved_at = Window(state.step, state.elapsed, config.batch_size), state.elapsed

@@ -11,7 +11,7 @@ from cf_apps.engine.errors import ConfigError
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context to run a forward in: nothing for 'fp32', torch's autocast to bfloat16 for 'bf16'.
 
-    On CPUs bf16 pays only where the processor has AMX or AVX512-BF16 (specs/tiny_study.md has figures).
+    On CPUs bf16 pays only where the processor has AMX or AVX512-BF16.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")

@@ -5,6 +5,7 @@ RUN/  config.json  log.jsonl  checkpoints/  model.safetensors
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ def open_run(run: Path, config: dict[str, Any], resume: bool) -> dict[str, Any]:
     try:
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
         remove_leftovers(run)
-        start = {"command": " ".join(sys.argv), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        start = {"command": command_line(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
         starts = [*before.get("starts", []), start]
         record = config | {"versions": versions(), "commit": commit(), "starts": starts}
         write_text(run / "config.json", json.dumps(record, indent=1))
@@ -59,6 +60,11 @@ def read_config(run: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {run / 'config.json'}: {error}; restore it or train anew") from error
+
+
+def command_line() -> str:
+    """The command as one would type it again: the program by its name, the arguments quoted where they must be."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,6 @@ from cf_apps.data.sources import Source, open_source
 from cf_apps.engine.config import FitConfig
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.export import export
-from cf_apps.engine.files import write_text
 from cf_apps.engine.fit import FitResult, fit
 from cf_apps.engine.progress import Progress, progress_line
 from cf_apps.t2i.config import T2IConfig
@@ -59,13 +58,15 @@ def train(request: TrainRequest, device: torch.device, label: str = "train") -> 
         latents = _latents(model, source, line)
     task = T2ITask(model, source.train, source.name, request.seed, latents)
     result = fit(
-        task, _fit_config(request, recipe), request.out, resume=request.resume, progress=progress_line(label)
+        task,
+        _fit_config(request, recipe),
+        request.out,
+        resume=request.resume,
+        progress=progress_line(label),
+        notes=_skipped(source, request.out),
     )
-    _list_skipped(source, request.out)
     parts = [name for name in SAMPLING_PARTS if name in model.modules]
-    export(
-        request.out, parts, dtype=torch.float16
-    )  # half the size; the rounding is far below what one can see
+    export(request.out, parts, dtype=torch.float16)  # half the size; nobody can see the rounding
     return result
 
 
@@ -169,10 +170,9 @@ def _latents(model: T2IModel, source: Source, line: Progress) -> torch.Tensor | 
     return encode_all(model, source.train, line)
 
 
-def _list_skipped(source: Source, run: Path) -> None:
-    if len(source.skipped):
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in source.skipped.samples)
-        write_text(run / "skipped.tsv", lines)
-        print(
-            f"{len(source.skipped)} samples were skipped; {run / 'skipped.tsv'} lists them", file=sys.stderr
-        )
+def _skipped(source: Source, run: Path) -> list[dict[str, Any]]:
+    """What the run's log says of samples that could not be used; nothing where all could."""
+    if not len(source.skipped):
+        return []
+    print(f"{len(source.skipped)} samples were skipped; {run / 'log.jsonl'} lists them", file=sys.stderr)
+    return [{"event": "skipped samples", "samples": [list(sample) for sample in source.skipped.samples]}]

@@ -1,4 +1,4 @@
-"""Multi-head self-attention over tokens (specs 2.2)."""
+"""Multi-head self-attention over tokens (DiMR)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The hand-over from one stage to the next, streamed (specs 2.1 and 9, P1-8).
+"""The hand-over from one stage to the next, streamed.
 
 DiMR concatenates all N + 1 feature maps of the lower stage (67,584 channels for the 951M model), applies a
 TD-LN over all of them and a linear projection W. Normalisation and projection commute up to two scalars per

@@ -13,7 +13,7 @@ InitKind = Literal["paper", "scaled"]
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One resolution of the cascade (DiMR; specs 2.1).
+    """One resolution of the cascade (DiMR).
 
     Every stage cuts the same full-resolution `x_t` into `patch` x `patch` cells. `n_blocks` is made odd,
     2 * (n_blocks // 2) + 1: a U-ViT has one middle block and as many blocks before it as after it.

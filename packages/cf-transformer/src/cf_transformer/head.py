@@ -1,4 +1,4 @@
-"""From features to a velocity (specs 2.1)."""
+"""From features to a velocity (DiMR)."""
 
 from einops import rearrange
 from jaxtyping import Float

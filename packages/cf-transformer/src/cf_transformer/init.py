@@ -1,4 +1,4 @@
-"""How a fresh model starts (specs 2.5)."""
+"""How a fresh model starts (DiMR)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""From pixels to tokens and back: patches, positions and the pixel-shuffle order (specs 2.1)."""
+"""From pixels to tokens and back: patches, positions and the pixel-shuffle order (DiMR)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""One resolution of the cascade: a U-ViT of blocks that keep the grid (specs 2.1)."""
+"""One resolution of the cascade: a U-ViT of blocks that keep the grid (DiMR)."""
 
 from collections.abc import Iterator
 
