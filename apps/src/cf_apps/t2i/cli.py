@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from cf_apps.data.sources import SHAPES, open_source
+from cf_apps.data.sources import EMOJI, SHAPES, open_source
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.progress import progress_line
