@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "image_tower.latent": LATENT,
     "image_tower.stages": [8, 8],
     "image_tower.hidden": 16,
+    "loss.encoder_weight": 0.3,
     "loss.scale_weights": None,
     "sample.steps": 2,
     "fit.precision": "fp32",

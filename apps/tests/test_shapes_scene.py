@@ -7,6 +7,7 @@ import torch
 from cf_apps.data.shapes_scene import (
     BACKGROUNDS,
     COLOURS,
+    COUNT_SHARES,
     GAP,
     MARGIN,
     PAIRS,
@@ -100,10 +101,10 @@ def test_every_kind_is_equally_frequent(attribute, kinds):
     assert (share - even).abs().max() < 4 * (even * (1 - even) / 12_000) ** 0.5  # 4 standard deviations
 
 
-def test_one_two_and_three_objects_are_equally_frequent_and_fill_the_first_slots():
+def test_one_two_and_three_objects_have_their_shares_and_fill_the_first_slots():
     scenes = draw(12_000)
     count = scenes.present.sum(1)
-    assert (shares(count, 4)[1:] - 1 / 3).abs().max() < 4 * (2 / 9 / 12_000) ** 0.5
+    assert (shares(count, 4)[1:] - torch.tensor(COUNT_SHARES)).abs().max() < 4 * (0.24 / 12_000) ** 0.5
     assert torch.equal(scenes.present, torch.arange(3) < count[:, None])
 
 

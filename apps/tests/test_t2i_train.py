@@ -150,7 +150,7 @@ def test_the_flow_loss_by_time_is_the_mean_square_error_of_the_velocity(run, fol
 
 
 def test_a_run_on_shapes_is_scored_by_composition(tmp_path):
-    run = run_to(tmp_path / "run", "shapes", 2, language__max_tokens=32, text_ve__max_tokens=32)
+    run = run_to(tmp_path / "run", "shapes", 2, language__max_tokens=40, text_ve__max_tokens=40)
     it = Sampler.from_run(run, CPU)
     scored = score_composition(it, it.model.config.sample, Silence(), per_task=3)
     assert scored.scores["count"] == len(scored.captions) == len(scored.images) == len(scored.right) == 18
