@@ -164,7 +164,7 @@ class Interpolate:
     def run(self) -> None:
         sampler, how = _open(self.model, self.draw)
         images = draw_between(sampler, self.captions, self.count, how, self.draw.seed)
-        rows = [f"{a} → {b}" for a, b in pairwise(self.captions)]
+        rows = [f"{a} to {b}" for a, b in pairwise(self.captions)]
         say(f"wrote {save_png(image_grid(images, self.count, row_titles=rows), self.out)}")
 
 
@@ -181,7 +181,7 @@ class Arithmetic:
         plus, minus = parse_sum(self.terms)
         sampler, how = _open(self.model, self.draw)
         images = draw_sum(sampler, plus, minus, how, self.draw.seed)
-        under = [*(f"+ {text}" for text in plus), *(f"− {text}" for text in minus), "= the sum"]
+        under = [*(f"+ {text}" for text in plus), *(f"- {text}" for text in minus), "= the sum"]
         say(f"wrote {save_png(image_grid(images, len(images), captions=under), self.out)}")
 
 

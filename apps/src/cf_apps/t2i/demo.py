@@ -172,7 +172,7 @@ def _walk(sampler: Sampler, how: SampleConfig, seed: int, captions: tuple[str, .
     """Nine pictures from each caption to the next."""
     count = 9
     images = draw_between(sampler, captions, count, how, seed)
-    rows = [f"{a} → {b}" for a, b in pairwise(captions)]
+    rows = [f"{a} to {b}" for a, b in pairwise(captions)]
     return image_grid(images, count, row_titles=rows)
 
 
