@@ -60,8 +60,8 @@ class LossConfig:
     kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
     the weight that keeps sigma healthy goes with 1 / latent size. null_rate: the share of samples that train the
     indicator. times: the density of t, one of `TIMES`. scale_weights: of the backbone's stages in L_FM, low to high;
-    None is DiMR's halving. DiMR's targets k avgpool_k(v) amplify smooth content by k, its loss by k^2: with the large
-    patches of a tiny model (k = 8) the low stages would drown the rest, so weights near 1 / k^2 suit those.
+    None is DiMR's halving. DiMR's targets k avgpool_k(v) amplify smooth content by k, its loss by k^2: with a large
+    patch (k = 8) the low stages can make up most of the sum; weights near 1 / k^2 even that out.
     """
 
     encoder_weight: float = 1.0

@@ -30,7 +30,7 @@ def t2i_preset(name: str) -> Preset:
 
 
 def tiny() -> Preset:
-    """What learns in minutes on two cores. Why these values: see docs/tiny.md."""
+    """Small enough for two CPU cores. How far it gets, and what was tried: docs/tiny.md."""
     latent = (24, 8, 8)
     stages = (
         StageConfig("transformer", d_model=192, n_blocks=5, patch=2, n_heads=6),
@@ -62,7 +62,7 @@ def tiny() -> Preset:
         log_every=20,
         save_every=500,
     )
-    return Preset("captioned shapes at 32 px, minutes on a CPU", model, fit, data="shapes")
+    return Preset("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 
 def emoji() -> Preset:

@@ -19,7 +19,7 @@ def initialise(model: nn.Module, generator: torch.Generator | None = None, kind:
 
     Linear weights, position tables and indicator vectors: normal(0, 0.02) truncated at +-2; their biases 0.
     `scaled` draws linear weights with 0.64 / sqrt(fan in) (0.02 at the paper's 1024 inputs), positions and indicator
-    with 0.5: at a width of 192, 0.02 leaves every residual branch and every position near zero for hundreds of steps.
+    with 0.5. The gain of a linear layer at initialisation then does not depend on its width.
     Convolutions: PyTorch's default, uniform within 1 / sqrt(fan in). Norms: gain 1, shift 0, w = b = 0.
     """
     embedding_std = STD if kind == "paper" else SCALED_STD
