@@ -7,6 +7,7 @@ rendered once. One caption in seven is held out by a hash of its words: training
 import random
 import zlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from cf_eval.composition import TASKS
@@ -19,14 +20,21 @@ from cf_apps.data.shapes_captions import Caption, describe
 from cf_apps.data.shapes_render import inside_unit_area, render
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes
 
+Split = Literal["train", "val", "test"]
 BLOCK = 1024
-HELD_OUT_FRACTION = 1 / 7
+HELD_OUT_FRACTION = 1 / 7  # half of it `val`, to choose a recipe by; half `test`, to report
 _TRIES = 64  # captions drawn for a scene before taking one from the other side of the split
 
 
 def is_held_out(text: str) -> bool:
     """Whether a caption belongs to the held-out side. Depends on its words alone."""
-    return zlib.crc32(text.encode()) / 2**32 < HELD_OUT_FRACTION
+    return split_of(text) != "train"
+
+
+def split_of(text: str) -> Split:
+    """The side a caption is on: train, val or test."""
+    place = zlib.crc32(text.encode()) / 2**32 / HELD_OUT_FRACTION
+    return "train" if place >= 1 else "val" if place >= 0.5 else "test"
 
 
 def shapes_reader() -> SceneReader:
@@ -87,24 +95,26 @@ class _Block:
     depth: Float[Tensor, "n h w"]
 
 
-def held_out_captions(per_task: int, seed: int = 0) -> list[Caption]:
-    """`per_task` distinct captions for each of the six tasks, none of which training can have seen.
+def held_out_captions(per_task: int, seed: int = 0, split: Split = "test") -> list[Caption]:
+    """`per_task` distinct captions of a split for each of the six tasks, none of which training can have seen.
 
     Raises ValueError when the grammar does not hold that many.
     """
     found: dict[str, dict[str, Caption]] = {task: {} for task in TASKS}
+    taken: set[str] = set()  # a text serves one task only
     for number in range(1_000):
         scenes = draw_scenes(BLOCK, _block_generator(-1 - seed, number))
         rng = random.Random(f"held out {seed} {number}")
         for row in range(BLOCK):
             for task, captions in found.items():
                 caption = describe(scenes, row, rng, task) if len(captions) < per_task else None
-                if caption is not None and is_held_out(caption.text):
-                    captions.setdefault(caption.text, caption)
+                if caption is not None and caption.text not in taken and split_of(caption.text) == split:
+                    taken.add(caption.text)
+                    captions[caption.text] = caption
         if all(len(captions) == per_task for captions in found.values()):
             return [caption for captions in found.values() for caption in captions.values()]
     short = {task: len(captions) for task, captions in found.items() if len(captions) < per_task}
-    raise ValueError(f"the grammar has fewer than {per_task} held-out captions for {short}; ask for fewer")
+    raise ValueError(f"the grammar has fewer than {per_task} {split} captions for {short}; ask for fewer")
 
 
 def _training_caption(scenes: Scenes, row: int, rng: random.Random) -> Caption:

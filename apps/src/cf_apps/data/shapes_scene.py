@@ -20,7 +20,7 @@ class Shape:
 TRIANGLE_INRADIUS = 0.684  # 0.88 of the triangle as large as the circle: three large ones still fit
 SHAPES = {
     "circle": Shape(1.0, 1.0, 1.0, torch.pi),
-    "square": Shape(0.886, 0.886, 0.886, 0.886**2 * 4),
+    "square": Shape(1.0, 1.0, 1.0, 4.0),
     "triangle": Shape(
         TRIANGLE_INRADIUS * 3**0.5, TRIANGLE_INRADIUS * 2, TRIANGLE_INRADIUS, TRIANGLE_INRADIUS**2 * 27**0.5
     ),
@@ -34,10 +34,10 @@ COLOURS = {
     "orange": (0.98, 0.50, 0.06),
 }
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "gray": (0.74, 0.74, 0.76), "black": (0.08, 0.08, 0.10)}
-SIZES = {"small": 0.135, "large": 0.19}  # radius as a fraction of the picture's side
+SIZES = {"small": 0.15, "large": 0.19}  # radius as a fraction of the picture's side
 MARGIN = 0.02  # ground between an object and the picture's edge
 THIRDS = (0.21, 0.5, 0.79)  # where objects stand, along each axis
-JITTER = 0.04
+JITTER = 0.025
 GAP = 0.05  # at least this much ground between two bounding boxes
 MAX_OBJECTS = 3
 COUNT_SHARES = (0.35, 0.4, 0.25)  # of scenes with one, two and three objects

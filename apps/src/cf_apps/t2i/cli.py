@@ -143,7 +143,7 @@ class Evaluate:
         data = self.data or read_config(_folder(self.model))["task"]["data"]
         with progress_line("drawing") as line:
             if data == SHAPES:
-                scores = dict(score_composition(sampler, how, line, seed=self.draw.seed).scores)
+                scores = score_composition(sampler, how, line, seed=self.draw.seed).table()
             else:
                 source = open_source(data, sampler.model.config.image_size)
                 scores = score_pairs(sampler, source.val, how, line, seed=self.draw.seed)

@@ -55,7 +55,10 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """L = L_FM + encoder_weight L_Enc + kl_weight L_KL   (CrossFlow section 4.2)
+    """L = L_FM + encoder_weight L_Enc + kl_weight L_KL (+ mean_weight L_mean)   (CrossFlow section 4.2)
+
+    mean_weight: of a term that the paper does not have. It regresses the source's mean on x_1, each channel relative to
+    its variance, so that the mean becomes a blurred image of what the caption says and the flow has a short way.
 
     kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
     the weight that keeps sigma healthy goes with 1 / latent size. null_rate: the share of samples that train the
@@ -66,6 +69,7 @@ class LossConfig:
 
     encoder_weight: float = 1.0
     kl_weight: float = 1e-4
+    mean_weight: float = 0.0
     kl_form: KLForm = "paper"
     null_rate: float = 0.1
     times: str = "uniform"
@@ -77,7 +81,7 @@ class LossConfig:
         _require_known("kl_form", self.kl_form, get_args(KLForm))
         if not 0.0 <= self.null_rate < 1.0:
             raise ConfigError(f"null_rate must lie in [0, 1), got {self.null_rate}; CrossFlow uses 0.1")
-        for name in ("encoder_weight", "kl_weight"):
+        for name in ("encoder_weight", "kl_weight", "mean_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
 
@@ -104,14 +108,18 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class T2IConfig:
-    """A text-to-image model and its recipe. Raises ConfigError where the parts do not fit together."""
+    """A text-to-image model and its recipe. Raises ConfigError where the parts do not fit together.
+
+    image_tower: the image side of L_Enc. None contrasts x_0 with x_1 itself, which pulls the source towards the image;
+    it fits latents that are small and whitened, such as those of `patch-dct`.
+    """
 
     image_size: int
     language: LanguageConfig
     codec: CodecConfig
     text_ve: TextVEConfig
     backbone: DiMRConfig
-    image_tower: ImageTowerConfig
+    image_tower: ImageTowerConfig | None
     tower_sees: TowerInput = "latent"
     loss: LossConfig = field(default_factory=LossConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
@@ -125,7 +133,12 @@ class T2IConfig:
                 f"loss.scale_weights has {len(scales)} weights for {len(self.backbone.stages)} stages"
             )
         _require_known("tower_sees", self.tower_sees, get_args(TowerInput))
-        for part, shape in (("text_ve", self.text_ve.latent), ("image_tower", self.image_tower.latent)):
+        if self.image_tower is None and self.tower_sees != "latent":
+            raise ConfigError(
+                f"tower_sees is {self.tower_sees!r}, but image_tower is null; set tower_sees=latent"
+            )
+        tower = latent if self.image_tower is None else self.image_tower.latent
+        for part, shape in (("text_ve", self.text_ve.latent), ("image_tower", tower)):
             if tuple(shape) != latent:
                 raise ConfigError(f"{part}.latent is {tuple(shape)}, but the backbone flows {latent}")
         if self.text_ve.max_tokens < self.language.max_tokens:
@@ -153,7 +166,9 @@ class T2IConfig:
             ("backbone", DiMRConfig),
             ("image_tower", ImageTowerConfig),
         ):
-            parts[name] = part.from_dict(values[name])
+            parts[name] = (
+                None if values[name] is None and name == "image_tower" else part.from_dict(values[name])
+            )
         for name, part in (
             ("language", LanguageConfig),
             ("codec", CodecConfig),

@@ -103,11 +103,11 @@ def _demo_shapes(out: Path, minutes: float, seed: int, device: torch.device) -> 
     )
     seconds = time.monotonic() - start
     report = _report(device, seed, how, seconds) | {
-        "shipped": dict(shipped.scores),
-        "from_scratch": dict(scratch.scores) | {"steps": result.step, "training_seconds": result.elapsed},
+        "shipped": shipped.table(),
+        "from_scratch": scratch.table() | {"steps": result.step, "training_seconds": result.elapsed},
     }
     write_text(out / "report.json", json.dumps(report, indent=1))
-    return DemoResult(out, written, dict(shipped.scores), report["from_scratch"], seconds)
+    return DemoResult(out, written, shipped.table(), report["from_scratch"], seconds)
 
 
 def _demo_emoji(out: Path, minutes: float, seed: int, device: torch.device) -> DemoResult:

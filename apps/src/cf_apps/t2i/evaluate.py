@@ -26,12 +26,19 @@ POOLED = 4  # the named feature space of pictures without a judge: 4 x 4 mean co
 
 @dataclass(frozen=True)
 class Scored:
-    """Accuracies by task, and the pictures they were read from, for people to look at."""
+    """Accuracies by task and by attribute, and the pictures they were read from, for people to look at."""
 
     scores: Mapping[str, float]
+    attributes: Mapping[str, float]
     captions: list[str]
     images: Float[Tensor, "n 3 H W"]
     right: list[bool]
+
+    def table(self) -> dict[str, float]:
+        """One column: the tasks first, then the attributes as `colour alone`, the number of captions last."""
+        scores = dict(self.scores)
+        count = scores.pop("count")
+        return scores | {f"{name}_alone": share for name, share in self.attributes.items()} | {"count": count}
 
 
 def score_composition(
@@ -47,7 +54,13 @@ def score_composition(
         right += score.add_batch(reader(drawn), [caption.expectation for caption in some])
         images.append(drawn)
         line.show((start + len(some)) / len(captions), f"{start + len(some)} of {len(captions)} captions")
-    return Scored(score.compute(), [caption.text for caption in captions], torch.cat(images), right)
+    return Scored(
+        score.compute(),
+        score.by_attribute(),
+        [caption.text for caption in captions],
+        torch.cat(images),
+        right,
+    )
 
 
 def score_pairs(

@@ -1,4 +1,4 @@
-"""L = L_FM + w L_Enc + lambda L_KL: the joint training of CrossFlow section 4.2, appendix A."""
+"""L = L_FM + w L_Enc + lambda L_KL (+ mu L_mean): the joint training of CrossFlow section 4.2, appendix A."""
 
 import torch
 from cf_encoders import DiagonalGaussian, info_nce, retrieval_accuracy
@@ -41,12 +41,23 @@ def t2i_losses(
         "encoder": (config.encoder_weight, info_nce(x_0, image_latent, modules["log_scale"]())),
         "kl": (config.kl_weight, _kl(posterior, config).mean()),
     }
+    if config.mean_weight:
+        terms["mean"] = (config.mean_weight, unexplained(posterior.mean, x_1))
     stats = posterior.statistics() | {
         "retrieval": retrieval_accuracy(posterior.mean.detach(), image_latent.detach()),
         "flow_full": per_scale[-1].mean().detach(),
         **_by_time("flow", per_scale[-1].detach(), t),
     }
     return Losses(terms, stats)
+
+
+def unexplained(mean: Float[Tensor, "b c h w"], x_1: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    """L_mean: the share of each channel's variance in this batch that `mean` leaves unexplained, over the channels.
+
+    0 where mean = x_1, 1 where it knows the channel's average and no more. A floor keeps constant channels finite.
+    """
+    variance = x_1.var((0, 2, 3), correction=0, keepdim=True).clamp(min=1e-4)
+    return ((mean - x_1).square() / variance).mean()
 
 
 def _kl(posterior: DiagonalGaussian, config: LossConfig) -> Float[Tensor, "b"]:

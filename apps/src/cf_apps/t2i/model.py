@@ -52,7 +52,12 @@ class T2IModel:
     def encode_text(self, captions: Sequence[str]) -> DiagonalGaussian:
         """q(x_0 | caption), of the latent's shape."""
         features = self.language(captions)
-        return self.modules["text_ve"](features.tokens, features.mask)
+        tokens, mask = features.tokens, features.mask
+        if self.config.text_ve.kind == "compact" and mask.device.type == "cpu":
+            # padding past the longest caption is work without effect; a GPU is better off with one fixed shape
+            longest = int(mask.sum(1).amax())
+            tokens, mask = tokens[:, :longest], mask[:, :longest]
+        return self.modules["text_ve"](tokens, mask)
 
     @torch.no_grad()
     def encode_images(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -81,7 +86,9 @@ def build(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device
             {
                 "text_ve": TextVE(config.text_ve),
                 "backbone": DiMR(config.backbone),
-                "image_tower": ImageTower(config.image_tower),
+                "image_tower": nn.Identity()
+                if config.image_tower is None
+                else ImageTower(config.image_tower),
                 "log_scale": LogScale(),
             }
         )

@@ -42,17 +42,19 @@ def tiny() -> Preset:
     model = T2IConfig(
         image_size=32,
         language=LanguageConfig("vocab", width=128, max_tokens=40),
-        codec=CodecConfig("patch-dct", patch=4, keep=24, whitening=0.5),
-        text_ve=TextVEConfig(128, 40, latent, width=128, heads=4, mlp_hidden=256, patch=2),
+        codec=CodecConfig("patch-dct", patch=4, keep=24, whitening=0.75),
+        text_ve=TextVEConfig(
+            128, 40, latent, width=128, heads=4, depth=1, mlp_hidden=256, conv_depth=2, patch=2
+        ),
         backbone=backbone,
-        image_tower=ImageTowerConfig(latent, latent, stages=(64, 128)),
-        loss=LossConfig(encoder_weight=1.0, kl_weight=3e-4, times="early"),
+        image_tower=None,
+        loss=LossConfig(encoder_weight=0.1, kl_weight=3e-4, mean_weight=3.0, times="early"),
         sample=SampleConfig(scale=1.5, steps=20, solver="euler"),
     )
     fit = FitConfig(
         steps=8_000,
         batch_size=64,
-        lr=1.5e-3,
+        lr=2.5e-3,
         betas=(0.9, 0.99),
         warmup_steps=100,
         schedule="cosine",

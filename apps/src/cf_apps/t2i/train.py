@@ -1,5 +1,6 @@
 """`crossflow t2i train`: a preset, some data, a run folder."""
 
+import copy
 import json
 import re
 import sys
@@ -82,7 +83,7 @@ def overridden(recipe: Preset, overrides: Mapping[str, Any]) -> Preset:
         for name in path:
             branch = _child(branch, name, key)
         _child(branch, leaf, key)
-        branch[leaf] = value
+        branch[leaf] = copy.deepcopy(value)  # a later key may go into it
     fit_values = tree.pop("fit")
     try:
         fit_values["betas"] = tuple(fit_values["betas"])

@@ -57,6 +57,24 @@ class FeedForward(nn.Module):
         return self.out(F.silu(gate) * value)
 
 
+class NeighbourBlock(nn.Module):
+    """x + value * SiLU(gate), both from one convolution of LN x over neighbouring tokens (Dauphin et al. 2017).
+
+    Attention has to find out which words are neighbours; this knows, and so learns sooner which adjective goes with
+    which noun. Tokens beyond `mask` count as zeros.
+    """
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, 2 * width, kernel, padding=kernel // 2)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        normed = self.norm(x) * mask[..., None]
+        value, gate = self.conv(normed.transpose(1, 2)).transpose(1, 2).chunk(2, dim=-1)
+        return x + value * F.silu(gate)
+
+
 class SelfBlock(nn.Module):
     """x + attention(LN x); x + feed-forward(LN x)"""
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cf_encoders.gaussian import DiagonalGaussian
-from cf_encoders.layers import CrossBlock, SelfBlock
+from cf_encoders.layers import CrossBlock, NeighbourBlock, SelfBlock
 from cf_encoders.numerics import widen
 from cf_encoders.released_text_ve import ReleasedBody
 from cf_encoders.text_ve_config import TextVEConfig
@@ -36,7 +36,7 @@ class TextVE(nn.Module):
 
 
 class CompactBody(nn.Module):
-    """Self-attention over the tokens; then a learned query per latent patch reads them and writes its patch.
+    """Self-attention over the tokens, neighbours first if asked; then a learned query per latent patch writes it.
 
     A padded token changes nothing; shorter captions may come with fewer tokens.
     """
@@ -47,6 +47,9 @@ class CompactBody(nn.Module):
         size = (width, config.heads, config.mlp_hidden, config.dropout)
         self.latent, self.patch = config.latent, config.patch
         self.embed = TokenEmbedding(config)
+        self.neighbours = nn.ModuleList(
+            NeighbourBlock(width, config.conv_kernel) for _ in range(config.conv_depth)
+        )
         self.self_blocks = nn.ModuleList(SelfBlock(*size) for _ in range(config.depth))
         self.queries = nn.Parameter(0.5 * torch.randn((h // config.patch) * (w // config.patch), width))
         self.cross_blocks = nn.ModuleList(CrossBlock(*size) for _ in range(config.cross_depth))
@@ -57,7 +60,7 @@ class CompactBody(nn.Module):
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b 2 c h w"]:
         context = self.embed(tokens)
-        for block in self.self_blocks:
+        for block in (*self.neighbours, *self.self_blocks):
             context = block(context, mask)
         x = self.queries.expand(len(tokens), -1, -1)
         for block in self.cross_blocks:

@@ -22,6 +22,8 @@ class TextVEConfig:
     depth: int = 2  # self-attention layers over the tokens
     mlp_hidden: int = 384
     dropout: float = 0.0
+    conv_depth: int = 0  # compact: gated convolutions over neighbouring tokens, before the attention
+    conv_kernel: int = 5  # compact: how many neighbouring tokens each of them sees, odd
     cross_depth: int = 2  # compact: layers in which the queries read the tokens
     patch: int = 8  # compact: a query writes a patch x patch square of the latent
     bottleneck: int = 96  # paper, released: width of a token where all are flattened
@@ -34,10 +36,14 @@ class TextVEConfig:
         require_positive(
             self, "token_width", "max_tokens", "width", "heads", "depth", "mlp_hidden", "cross_depth", "patch"
         )
-        require_positive(self, "bottleneck")
+        require_positive(self, "bottleneck", "conv_kernel")
         require_shape(self, "latent")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.conv_depth < 0 or self.conv_kernel % 2 == 0:
+            raise ValueError(
+                f"conv_depth must be 0 or more and conv_kernel odd, got {self.conv_depth} and {self.conv_kernel}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.sigma <= 0 or self.mean_std <= 0:

@@ -1,11 +1,13 @@
 """Generative-model metrics that name their protocol."""
 
 from cf_eval.composition import (
+    ATTRIBUTES,
     TASKS,
     CompositionScore,
     Expectation,
     Wanted,
     everything_right,
+    only,
     satisfies,
 )
 from cf_eval.frechet import FrechetDistance, frechet_distance
@@ -14,6 +16,7 @@ from cf_eval.result import Result
 from cf_eval.scene_reader import Detection, SceneReader, SceneReading
 
 __all__ = [
+    "ATTRIBUTES",
     "TASKS",
     "CompositionScore",
     "Detection",
@@ -26,5 +29,6 @@ __all__ = [
     "Wanted",
     "everything_right",
     "frechet_distance",
+    "only",
     "satisfies",
 ]

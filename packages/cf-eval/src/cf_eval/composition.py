@@ -1,26 +1,28 @@
 """Does the picture show what the caption says? Composition accuracy in the six tasks of GenEval.
 
 Rules follow GenEval (Ghosh et al. 2023): an object must be there with every attribute the caption states; counting is
-exact; positions are judged between centres. `overall` is the mean of the task accuracies.
+exact; positions are judged between centres. `overall` is the mean of the task accuracies. Beside the verdict on whole
+pictures stand the attributes one by one: how often all colours are right, whatever else is wrong.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 from cf_eval.scene_reader import Detection, SceneReading
 
 TASKS = ("single_object", "two_objects", "counting", "colours", "position", "attribute_binding")
+ATTRIBUTES = ("number", "shape", "colour", "size", "place", "ground")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One object a caption asks for. None means the caption leaves it open.
+    """One object a caption asks for. None means the caption leaves it open, be it the shape ("something red").
 
     area: (low, high) bounds as fractions of the picture; x, y: (low, high) bounds on the centre, 0 to 1.
     """
 
-    shape: str
+    shape: str | None
     colour: str | None = None
     area: tuple[float, float] | None = None
     x: tuple[float, float] | None = None
@@ -28,7 +30,7 @@ class Wanted:
 
     def matches(self, found: Detection) -> bool:
         return (
-            found.shape == self.shape
+            self.shape in (None, found.shape)
             and self.colour in (None, found.colour)
             and _within(found.area, self.area)
             and _within(found.x, self.x)
@@ -85,6 +87,34 @@ def everything_right(reading: SceneReading, expectation: Expectation) -> bool:
     return len(reading.objects) == len(expectation.wanted) and satisfies(reading, expectation)
 
 
+def only(expectation: Expectation, attribute: str) -> Expectation | None:
+    """What is left of an expectation when one attribute counts alone. None where it does not speak of it.
+
+    place: the objects' own places and their relations. number: how many objects there are, whatever they are.
+    """
+    blank = replace(
+        expectation, wanted=(Wanted(None),) * len(expectation.wanted), relations=(), background=None
+    )
+    wanted = expectation.wanted
+    if attribute == "number":
+        return replace(blank, exact=True)
+    if attribute == "ground":
+        return None if expectation.background is None else replace(blank, background=expectation.background)
+    kept = {
+        "shape": tuple(Wanted(w.shape) for w in wanted),
+        "colour": tuple(Wanted(None, w.colour) for w in wanted),
+        "size": tuple(Wanted(None, area=w.area) for w in wanted),
+        "place": tuple(Wanted(None, x=w.x, y=w.y) for w in wanted),
+    }[attribute]
+    relations = expectation.relations if attribute == "place" else ()
+    if not relations and all(w == Wanted(None) for w in kept):
+        return None
+    return replace(blank, wanted=kept, relations=relations, exact=False)
+
+
+COUNTERS = ("right", "strict", "total", "attribute_right", "attribute_total")
+
+
 @dataclass
 class CompositionScore:
     """Running accuracy per task. Mergeable: counts add up.
@@ -95,6 +125,8 @@ class CompositionScore:
     right: dict[str, int] = field(default_factory=dict)
     strict: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
+    attribute_right: dict[str, int] = field(default_factory=dict)
+    attribute_total: dict[str, int] = field(default_factory=dict)
 
     def add_batch(self, readings: Sequence[SceneReading], expectations: Sequence[Expectation]) -> list[bool]:
         """Count each picture under its task and return the verdicts, in order."""
@@ -108,16 +140,31 @@ class CompositionScore:
             _add(self.right, expectation.task, verdicts[-1])
             _add(self.strict, expectation.task, everything_right(reading, expectation))
             _add(self.total, expectation.task, 1)
+            for attribute in ATTRIBUTES:
+                if (alone := only(expectation, attribute)) is not None:
+                    _add(self.attribute_right, attribute, satisfies(reading, alone))
+                    _add(self.attribute_total, attribute, 1)
         return verdicts
 
     def merge(self, others: "Iterable[CompositionScore]") -> "CompositionScore":
         """The score of all pictures together, as if one process had seen them."""
         merged = CompositionScore()
         for score in (self, *others):
-            for name in ("right", "strict", "total"):
+            for name in COUNTERS:
                 for task, count in getattr(score, name).items():
                     _add(getattr(merged, name), task, count)
         return merged
+
+    def by_attribute(self) -> Mapping[str, float]:
+        """Of the captions that speak of an attribute, the share in whose picture it is right, the rest aside.
+
+        `colour` 0.9: in nine of ten pictures the stated colours are all there. Empty before anything was added.
+        """
+        return {
+            name: self.attribute_right[name] / self.attribute_total[name]
+            for name in ATTRIBUTES
+            if name in self.attribute_total
+        }
 
     def compute(self) -> Mapping[str, float]:
         """Accuracy per task, `overall` (their mean), `everything_right` (mean of the strict accuracies), `count`."""
@@ -136,7 +183,7 @@ def _within(value: float, bounds: tuple[float, float] | None) -> bool:
 
 def _exact_count(found: Sequence[Detection], wanted: Sequence[Wanted]) -> bool:
     shapes = {w.shape for w in wanted}
-    return sum(d.shape in shapes for d in found) == len(wanted)
+    return sum(d.shape in shapes or None in shapes for d in found) == len(wanted)
 
 
 def _add(counts: dict[str, int], task: str, amount: int) -> None:
