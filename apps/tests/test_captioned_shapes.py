@@ -12,6 +12,7 @@ from cf_apps.data.captioned_shapes import (
     held_out_captions,
     is_held_out,
     shapes_reader,
+    split_of,
 )
 from cf_eval import TASKS
 
@@ -116,9 +117,17 @@ def test_held_out_captions_are_distinct_held_out_and_as_many_as_asked_in_each_ta
     assert Counter(caption.expectation.task for caption in captions) == dict.fromkeys(TASKS, 40)
     texts = [caption.text for caption in captions]
     assert all(is_held_out(text) for text in texts)
-    for task in TASKS:
-        of_task = [caption.text for caption in captions if caption.expectation.task == task]
-        assert len(set(of_task)) == 40
+    assert len(set(texts)) == 6 * 40
+
+
+def test_val_and_test_are_the_halves_of_what_is_held_out():
+    sides = Counter(split_of(f"caption {i}") for i in range(7000))
+    assert set(sides) == {"train", "val", "test"}
+    assert sides["val"] / 7000 == pytest.approx(1 / 14, abs=0.02)
+    assert sides["test"] / 7000 == pytest.approx(1 / 14, abs=0.02)
+    for split in ("val", "test"):
+        assert {split_of(caption.text) for caption in held_out_captions(20, split=split)} == {split}
+    assert held_out_captions(3) == held_out_captions(3, split="test")
 
 
 def test_held_out_captions_are_always_the_same_and_other_seeds_give_others():

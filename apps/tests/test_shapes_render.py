@@ -24,10 +24,10 @@ def scene(*objects: dict, background: int = WHITE) -> Scenes:
 
 
 def analytic_area(shape: str, r: float) -> float:
-    """A circle of radius r, a square of half side 0.886 r, a triangle of inradius 0.684 r."""
+    """A circle of radius r, a square of half side r, a triangle of inradius 0.684 r."""
     return {
         "circle": math.pi * r**2,
-        "square": 4 * (0.886 * r) ** 2,
+        "square": 4 * r**2,
         "triangle": 3 * 3**0.5 * (0.684 * r) ** 2,
     }[shape]
 

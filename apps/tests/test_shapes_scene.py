@@ -32,7 +32,7 @@ def boxes(scenes: Scenes) -> tuple[torch.Tensor, ...]:
     r = radius(scenes.size)
     reach = {
         "circle": (1.0, 1.0, 1.0),
-        "square": (0.886, 0.886, 0.886),
+        "square": (1.0, 1.0, 1.0),
         "triangle": (0.684 * 3**0.5, 1.368, 0.684),  # half its base, circumradius, inradius
     }
     side, up, down = (torch.tensor([reach[name][k] for name in SHAPES])[scenes.shape] * r for k in range(3))

@@ -33,6 +33,7 @@ def test_unknown_keys_are_named_with_the_known_ones():
         ConfigError, match=r"unknown LossConfig keys \['kl'\]; known: encoder_weight, kl_weight"
     ):
         T2IConfig.from_dict(values | {"loss": values["loss"] | {"kl": 1.0}})
+    values = recipe().model.to_dict()  # tiny itself has no tower
     for part in ("text_ve", "backbone", "image_tower"):
         with pytest.raises(ValueError, match=r"unknown \w+ key.*'dept'.*; known: "):
             T2IConfig.from_dict(values | {part: values[part] | {"dept": 1}})
@@ -49,6 +50,14 @@ def test_text_encoder_and_tower_must_have_the_latent_of_the_backbone():
         replace(config, text_ve=replace(config.text_ve, latent=(3, 8, 16)))
     with pytest.raises(ConfigError, match=r"image_tower.latent is \(1, 16, 16\)"):
         replace(config, image_tower=replace(config.image_tower, latent=(1, 16, 16)))
+
+
+def test_without_a_tower_nothing_sees_the_image():
+    assert replace(recipe().model, image_tower=None).image_tower is None
+    with pytest.raises(
+        ConfigError, match="tower_sees is 'image', but image_tower is null; set tower_sees=latent"
+    ):
+        replace(recipe().model, image_tower=None, tower_sees="image")
 
 
 def test_the_text_encoder_must_read_all_tokens():

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cf_apps.t2i.config import TIMES
-from cf_apps.t2i.losses import t2i_losses
+from cf_apps.t2i.losses import t2i_losses, unexplained
+from cf_apps.t2i.presets import t2i_preset
 from cf_flowcore import draw_null, null_targets
 from cf_transformer import DiMR
 
@@ -66,20 +67,60 @@ def contrast(x_0, image_latent) -> torch.Tensor:
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("kl_form", ["paper", "released"])
 def test_the_total_is_the_sum_written_by_hand(times, kl_form):
-    it = model(loss__times=times, loss__kl_form=kl_form, loss__kl_weight=0.02, loss__null_rate=0.4)
+    it = model(
+        loss__times=times,
+        loss__kl_form=kl_form,
+        loss__kl_weight=0.02,
+        loss__null_rate=0.4,
+        loss__mean_weight=0.7,
+    )
     mean, logvar, x_0, is_null, target, t = draws_of(it)
     penalty = mean**2 if kl_form == "paper" else (0.3 * mean) ** 6
     kl = 0.5 * (penalty + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
     encoder = contrast(x_0, it.modules["image_tower"](pairs()[1]))
     flow = flow_loss(it, x_0, is_null, target, t)
     found = losses_of(it)
-    by_hand = {"flow": (1.0, flow), "encoder": (0.3, encoder), "kl": (0.02, kl)}
+    channels = [
+        (mean[:, c] - x[:, c]).square().mean() / x[:, c].var(correction=0)
+        for x in [pairs()[1]]
+        for c in range(3)
+    ]
+    by_hand = {
+        "flow": (1.0, flow),
+        "encoder": (0.3, encoder),
+        "kl": (0.02, kl),
+        "mean": (0.7, torch.stack(channels).mean()),
+    }
     assert {name: weight for name, (weight, _) in found.terms.items()} == {
         n: w for n, (w, _) in by_hand.items()
     }
     for name, (_, value) in by_hand.items():
         assert found.terms[name][1].item() == pytest.approx(value.item(), rel=FLOAT32), name
     assert found.total.item() == pytest.approx(sum(w * x.item() for w, x in by_hand.values()), rel=FLOAT32)
+
+
+def test_the_mean_explains_all_of_the_image_none_of_it_or_half():
+    x_1 = pairs(4)[1].double() * torch.tensor([1.0, 5.0, 0.2]).view(
+        3, 1, 1
+    )  # channels of any scale weigh the same
+    average = x_1.mean((0, 2, 3), keepdim=True).expand_as(x_1)
+    assert unexplained(x_1, x_1) == 0
+    assert unexplained(average, x_1).item() == pytest.approx(1.0)
+    assert unexplained((x_1 + average) / 2, x_1).item() == pytest.approx(0.25)
+    assert math.isfinite(unexplained(average, torch.zeros_like(x_1)).item())  # a constant channel
+
+
+def test_the_mean_is_not_regressed_unless_asked():
+    assert "mean" not in losses_of(model(loss__mean_weight=0.0)).terms
+    assert t2i_preset("paper-256").model.loss.mean_weight == 0  # the paper has no such term
+
+
+def test_without_a_tower_the_source_is_contrasted_with_the_image_itself():
+    it = model(image_tower=None)
+    x_0 = draws_of(it)[2]
+    assert losses_of(it).terms["encoder"][1].item() == pytest.approx(
+        contrast(x_0, pairs()[1]).item(), rel=FLOAT32
+    )
 
 
 def test_scale_weights_weigh_the_scales():
@@ -148,9 +189,13 @@ def test_the_flow_loss_alone_teaches_the_text_encoder_through_x_t_and_through_th
         assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5), name
 
 
-def test_the_contrastive_loss_teaches_both_encoders_and_the_kl_only_the_text_encoder():
+def test_the_contrastive_loss_teaches_both_encoders_and_kl_and_mean_only_the_text_encoder():
     it = model()
-    parts = {"encoder": {"language", "text_ve", "image_tower", "log_scale"}, "kl": {"language", "text_ve"}}
+    parts = {
+        "encoder": {"language", "text_ve", "image_tower", "log_scale"},
+        "kl": {"language", "text_ve"},
+        "mean": {"language", "text_ve"},
+    }
     for name, expected in parts.items():
         found = gradients(it, losses_of(it).terms[name][1])
         assert {

@@ -31,6 +31,8 @@ def test_an_unknown_key_is_named_and_the_known_ones_listed(config):
         ({"latent": (3, 32, 0)}, "latent must be"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"sigma": 0.0}, "sigma and mean_std must be > 0"),
+        ({"conv_depth": -1}, "conv_depth must be 0 or more and conv_kernel odd, got -1 and 5"),
+        ({"conv_kernel": 4}, "conv_depth must be 0 or more and conv_kernel odd, got 0 and 4"),
     ],
 )
 def test_a_wrong_text_encoder_config_says_what_is_wrong(change, message):

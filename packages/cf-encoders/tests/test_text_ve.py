@@ -4,10 +4,15 @@ from dataclasses import replace
 import pytest
 import torch
 from cf_encoders import TextVE, TextVEConfig
+from cf_encoders.layers import NeighbourBlock
 
 ODD = TextVEConfig(token_width=10, max_tokens=7, latent=(3, 6, 9), patch=3, width=12, heads=3, mlp_hidden=8)
-SMALL = {"compact": ODD, "paper": replace(ODD, kind="paper", bottleneck=5)}
-WIDE = replace(ODD, width=96, heads=4, mlp_hidden=96, latent=(3, 24, 24))
+SMALL = {
+    "compact": ODD,
+    "neighbours": replace(ODD, conv_depth=2, conv_kernel=3),  # compact too
+    "paper": replace(ODD, kind="paper", bottleneck=5),
+}
+SIZE = {"width": 96, "heads": 4, "mlp_hidden": 96, "latent": (3, 24, 24)}
 
 
 def features(b: int, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +76,7 @@ def test_each_query_of_the_compact_encoder_writes_its_own_patch(generator):
 @pytest.mark.parametrize("kind", SMALL)
 def test_it_starts_with_the_sigma_and_the_spread_of_the_mean_of_its_config(kind, generator):
     torch.manual_seed(0)
-    ve = TextVE(replace(WIDE, kind=kind, mean_std=0.35, sigma=0.6)).double()
+    ve = TextVE(replace(SMALL[kind], **SIZE, mean_std=0.35, sigma=0.6)).double()
     q = ve(*features(4, 7, generator))
     torch.testing.assert_close(q.std, torch.full_like(q.std, 0.6))
     assert q.mean.std().item() == pytest.approx(0.35, rel=0.25)
@@ -118,3 +123,27 @@ def test_it_compiles_in_one_graph_and_agrees_with_itself(kind, generator):
     tokens, mask = features(2, 7, generator)
     compiled = torch.compile(lambda t, m: ve(t, m).kl(), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(tokens, mask), ve(tokens, mask).kl())
+
+
+def test_the_convolutions_see_neighbours_and_no_one_else():
+    torch.manual_seed(0)
+    block = NeighbourBlock(8, kernel=3)
+    x = torch.randn(1, 9, 8, requires_grad=True)
+    mask = torch.ones(1, 9, dtype=torch.bool)
+    block(x, mask)[0, 4].sum().backward()
+    assert x.grad is not None
+    assert (x.grad[0].abs().sum(1) > 0).nonzero().flatten().tolist() == [3, 4, 5]
+
+
+def test_the_gated_convolution_is_the_sum_written_by_hand():
+    torch.manual_seed(0)
+    block = NeighbourBlock(4, kernel=3).double()
+    x = torch.randn(1, 3, 4, dtype=torch.float64)
+    mask = torch.tensor([[True, True, False]])
+    normed = torch.nn.functional.layer_norm(x[0], (4,)) * mask[0][:, None]
+    padded = torch.cat([torch.zeros(1, 4), normed, torch.zeros(1, 4)])
+    weight, bias = block.conv.weight, block.conv.bias
+    assert bias is not None
+    for i in range(3):
+        value, gate = (sum(weight[:, :, k] @ padded[i + k] for k in range(3)) + bias).chunk(2)
+        torch.testing.assert_close(block(x, mask)[0, i], x[0, i] + value * gate * torch.sigmoid(gate))

@@ -3,7 +3,16 @@
 import itertools
 
 import pytest
-from cf_eval.composition import TASKS, CompositionScore, Expectation, Wanted, everything_right, satisfies
+from cf_eval.composition import (
+    ATTRIBUTES,
+    TASKS,
+    CompositionScore,
+    Expectation,
+    Wanted,
+    everything_right,
+    only,
+    satisfies,
+)
 from cf_eval.scene_reader import Detection, SceneReading
 
 
@@ -218,3 +227,59 @@ def test_unknown_tasks_and_relations_list_the_known():
         Expectation("colors", (Wanted("circle"),))
     with pytest.raises(ValueError, match="unknown relation 'behind'; known: left_of, right_of, above, below"):
         related("behind")
+
+
+# ------------------------------------------------------------------------------------------- attributes
+
+FULL = Expectation(
+    "position",
+    (
+        Wanted("circle", "red", (0.0, 0.2), (0.0, 0.4), (0.3, 0.7)),
+        Wanted("square", "blue", (0.0, 0.2), (0.6, 1.0), (0.3, 0.7)),
+    ),
+    ((0, "left_of", 1),),
+    "white",
+)
+PICTURE = {"shape": "circle", "colour": "red", "x": 0.2}, {"shape": "square", "colour": "blue", "x": 0.8}
+WRONG = {
+    "number": (*PICTURE, {"shape": "circle", "colour": "red", "x": 0.2, "y": 0.9}),
+    "shape": (PICTURE[0], {**PICTURE[1], "shape": "triangle"}),
+    "colour": (PICTURE[0], {**PICTURE[1], "colour": "green"}),
+    "size": (PICTURE[0], {**PICTURE[1], "area": 0.3}),
+    "place": ({**PICTURE[0], "x": 0.55}, PICTURE[1]),
+    "ground": PICTURE,
+}
+
+
+@pytest.mark.parametrize("broken", ATTRIBUTES)
+def test_one_thing_wrong_is_wrong_in_its_own_attribute_alone(broken):
+    picture = seen(
+        *(thing(**it) for it in WRONG[broken]), background="black" if broken == "ground" else "white"
+    )
+    verdicts = {name: satisfies(picture, only(FULL, name)) for name in ATTRIBUTES}
+    assert verdicts == {name: name != broken for name in ATTRIBUTES}
+
+
+def test_swapped_colours_are_right_as_colours_and_wrong_as_a_picture():
+    swapped = seen(thing(colour="blue", x=0.2), thing("square", "red", x=0.8))
+    assert satisfies(swapped, only(FULL, "colour"))
+    assert not satisfies(swapped, FULL)
+
+
+def test_what_a_caption_does_not_say_is_not_counted():
+    silent = Expectation("two_objects", (Wanted("circle"), Wanted("square")))
+    assert [name for name in ATTRIBUTES if only(silent, name)] == ["number", "shape"]
+    score = CompositionScore()
+    score.add_batch([seen(thing()), seen(thing(), thing("square"))], [silent, silent])
+    assert score.by_attribute() == {"number": 0.5, "shape": 0.5}
+    assert CompositionScore().by_attribute() == {}
+
+
+def test_attributes_merge_like_tasks():
+    parts = [CompositionScore(), CompositionScore()]
+    picture = seen(thing(x=0.2), thing("square", "green", x=0.8))
+    for part in parts:
+        part.add_batch([picture], [FULL])
+    merged = parts[0].merge(parts[1:])
+    assert merged.by_attribute() == dict.fromkeys(ATTRIBUTES, 1.0) | {"colour": 0.0}
+    assert merged.attribute_total == dict.fromkeys(ATTRIBUTES, 2)

@@ -12,8 +12,6 @@ from cf_eval.composition import Expectation, Wanted
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, area_border
 
 COUNTS = {2: "two", 3: "three"}
-# how often a caption speaks of each where it need not: what it leaves open, a model must decide from noise alone
-COLOUR_RATE, SIZE_RATE, PLACE_RATE, GROUND_RATE = 0.9, 0.8, 0.9, 0.95
 PREFIXES = ("", "", "", "a picture of ", "an image of ", "there is ")
 RELATION_WORDS = {
     "left_of": ("left of", "to the left of"),
@@ -31,6 +29,28 @@ class Caption:
 
     text: str
     expectation: Expectation
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often a caption speaks of each where it need not."""
+
+    colour: float
+    size: float
+    place: float
+    ground: float
+
+
+# What a caption leaves open, a model must decide from noise alone, and learns slowly: most captions say much.
+FULL, TERSE, TERSE_SHARE = Rates(0.9, 0.8, 0.9, 0.95), Rates(0.9, 0.2, 0.1, 0.1), 0.15
+
+
+@dataclass(frozen=True)
+class _Says:
+    """What one caption speaks of: all places or none, colours and sizes at a rate."""
+
+    placed: bool
+    rates: Rates
 
 
 @dataclass(frozen=True)
@@ -74,11 +94,12 @@ def _objects(scenes: Scenes, row: int) -> list[_Object]:
 
 def _sentence(task: str, objects: list[_Object], background: str, rng: random.Random) -> Caption | None:
     """One whole caption: a prefix, the task's own clause, sometimes the ground."""
-    clause = _SENTENCES[task](objects, rng, rng.random() < PLACE_RATE)
+    rates = TERSE if rng.random() < TERSE_SHARE else FULL
+    clause = _SENTENCES[task](objects, rng, _Says(rng.random() < rates.place, rates))
     if clause is None:
         return None
     words, wanted, relations = clause
-    named_ground = background if rng.random() < GROUND_RATE else None
+    named_ground = background if rng.random() < rates.ground else None
     ground = "" if named_ground is None else f" on a {named_ground} background"
     prefix = rng.choice(PREFIXES)
     if prefix == "there is " and task == "counting":
@@ -91,62 +112,62 @@ Bounds = tuple[float, float]
 Clause = tuple[str, tuple[Wanted, ...], tuple[tuple[int, str, int], ...]]
 
 
-def _single_object(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _single_object(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a large triangle at the top left"""
     if len(objects) != 1:
         return None
-    noun, wanted = _group(objects, rng.random() < COLOUR_RATE, placed, rng)
+    noun, wanted = _group(objects, rng.random() < says.rates.colour, says, rng)
     return noun, wanted, ()
 
 
-def _colours(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _colours(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a small red circle on the right"""
     if len(objects) != 1:
         return None
-    noun, wanted = _group(objects, True, placed, rng)
+    noun, wanted = _group(objects, True, says, rng)
     return noun, wanted, ()
 
 
-def _two_objects(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _two_objects(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a circle and a large square"""
-    return _listing(objects, rng, placed, colour=rng.random() < COLOUR_RATE)
+    return _listing(objects, rng, says, colour=rng.random() < says.rates.colour)
 
 
-def _attribute_binding(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _attribute_binding(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a red circle, a blue square and a green triangle"""
-    return _listing(objects, rng, placed, colour=True)
+    return _listing(objects, rng, says, colour=True)
 
 
-def _listing(objects: list[_Object], rng: random.Random, placed: bool, colour: bool) -> Clause | None:
+def _listing(objects: list[_Object], rng: random.Random, says: _Says, colour: bool) -> Clause | None:
     """Objects of one kind are named together: two red circles and a blue square."""
     kinds: dict[tuple[str, str | None], list[_Object]] = {}
     for it in objects:
         kinds.setdefault((it.shape, it.colour if colour else None), []).append(it)
     if len(kinds) < 2:
         return None
-    groups = [_group(alike, colour, placed, rng) for alike in kinds.values()]
+    groups = [_group(alike, colour, says, rng) for alike in kinds.values()]
     nouns = [noun for noun, _ in groups]
     return ", ".join(nouns[:-1]) + " and " + nouns[-1], tuple(w for _, wanted in groups for w in wanted), ()
 
 
-def _counting(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _counting(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """three small red circles at the top left, in the center and on the right"""
     if len(objects) < 2 or len({it.shape for it in objects}) > 1:
         return None
     same_colour = len({it.colour for it in objects}) == 1
-    noun, wanted = _group(objects, same_colour and rng.random() < COLOUR_RATE, placed, rng)
+    noun, wanted = _group(objects, same_colour and rng.random() < says.rates.colour, says, rng)
     return noun, wanted, ()
 
 
 def _group(
-    alike: list[_Object], colour: bool, placed: bool, rng: random.Random
+    alike: list[_Object], colour: bool, says: _Says, rng: random.Random
 ) -> tuple[str, tuple[Wanted, ...]]:
-    """ "two small red circles" or "a red circle", with their places if `placed`, and the promise of each object"""
-    size = len({it.size for it in alike}) == 1 and rng.random() < SIZE_RATE
+    """ "two small red circles" or "a red circle", with their places if the caption says them, and the promise of each object"""
+    size = len({it.size for it in alike}) == 1 and rng.random() < says.rates.size
     noun, wanted = _noun(alike[0], colour, size)
     if len(alike) > 1:
         noun = f"{COUNTS[len(alike)]} {noun.split(' ', 1)[1]}s"
-    if not placed:
+    if not says.placed:
         return noun, (wanted,) * len(alike)
     places = [_place(it, rng) for it in alike]
     words = [place for place, _, _ in places]
@@ -154,19 +175,21 @@ def _group(
     return f"{noun} {where}", tuple(replace(wanted, x=x, y=y) for _, x, y in places)
 
 
-def _position(objects: list[_Object], rng: random.Random, placed: bool) -> Clause | None:
+def _position(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a red circle at the top left, left of a blue square on the right (, and a triangle)"""
     if len(objects) < 2:
         return None
     relation = _relation(objects[0], objects[1])
-    colour = rng.random() < COLOUR_RATE
+    colour = rng.random() < says.rates.colour
     if relation is None or (objects[0].shape, objects[0].colour) == (objects[1].shape, objects[1].colour):
         return None
     if not colour and objects[0].shape == objects[1].shape:
         return None
-    (first, second, *third), wanted = zip(*(_group([it], colour, placed, rng) for it in objects), strict=True)
+    (first, second, *third), wanted = zip(*(_group([it], colour, says, rng) for it in objects), strict=True)
     short, long = RELATION_WORDS[relation]
-    words = f"{first} {long if placed else rng.choice((short, long))} {second}"  # no "on the right right of"
+    words = (
+        f"{first} {long if says.placed else rng.choice((short, long))} {second}"  # no "on the right right of"
+    )
     words += f", and {third[0]}" if third else ""
     return words, tuple(w for (w,) in wanted), ((0, relation, 1),)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -134,6 +134,8 @@ class Evaluate:
     model: Run
     data: str | None = None
     """What to score on; the run's own data if not given."""
+    split: Literal["test", "val"] = "test"
+    """Captioned shapes: test to report, val to choose by."""
     out: Path | None = None
     """A JSON report."""
     draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
@@ -143,7 +145,7 @@ class Evaluate:
         data = self.data or read_config(_folder(self.model))["task"]["data"]
         with progress_line("drawing") as line:
             if data == SHAPES:
-                scores = score_composition(sampler, how, line, seed=self.draw.seed).table()
+                scores = score_composition(sampler, how, line, seed=self.draw.seed, split=self.split).table()
             else:
                 source = open_source(data, sampler.model.config.image_size)
                 scores = score_pairs(sampler, source.val, how, line, seed=self.draw.seed)

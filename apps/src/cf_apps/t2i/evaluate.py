@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedImages, DataError
-from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
+from cf_apps.data.captioned_shapes import Split, held_out_captions, shapes_reader
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.progress import Progress
 from cf_apps.t2i.config import SampleConfig
@@ -42,10 +42,16 @@ class Scored:
 
 
 def score_composition(
-    sampler: Sampler, how: SampleConfig, line: Progress, *, per_task: int = PER_TASK, seed: int = 0
+    sampler: Sampler,
+    how: SampleConfig,
+    line: Progress,
+    *,
+    per_task: int = PER_TASK,
+    seed: int = 0,
+    split: Split = "test",
 ) -> Scored:
     """Draw the held-out captions of captioned_shapes and read the pictures back."""
-    captions = held_out_captions(per_task)
+    captions = held_out_captions(per_task, split=split)
     reader, score, generator = shapes_reader(), CompositionScore(), torch.Generator().manual_seed(seed)
     images, right = [], []
     for start in range(0, len(captions), BATCH):
