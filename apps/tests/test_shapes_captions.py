@@ -3,11 +3,13 @@
 import random
 from collections import Counter
 from itertools import permutations
+from unittest.mock import patch
 
 import pytest
 import torch
+from cf_apps.data import shapes_captions
 from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
-from cf_apps.data.shapes_captions import PREFIXES, describe
+from cf_apps.data.shapes_captions import PREFIXES, Rates, describe
 from cf_apps.data.shapes_render import render
 from cf_apps.data.shapes_scene import COLOURS, SHAPES, Scenes, draw_scenes
 from cf_apps.t2i.presets import t2i_preset
@@ -47,9 +49,10 @@ def scene(*objects: tuple[str, str, float, float], size: int = 0, background: in
 
 
 def texts_of(it: Scenes, task: str | None, tries: int = 3000) -> set[str]:
-    """Every phrasing of a scene that turns up in many tries."""
-    rng = random.Random(0)
-    return {caption.text for _ in range(tries) if (caption := describe(it, 0, rng, task)) is not None}
+    """Every phrasing of a scene that turns up in many tries, where nothing is rare."""
+    rng, even = random.Random(0), Rates(0.5, 0.5, 0.5, 0.5)
+    with patch.multiple(shapes_captions, FULL=even, TERSE=even):
+        return {caption.text for _ in range(tries) if (caption := describe(it, 0, rng, task)) is not None}
 
 
 # ---------------------------------------------------------------------------------- the promise and the truth
@@ -123,6 +126,17 @@ def test_what_is_mentioned_is_promised_and_what_is_promised_is_mentioned():
             assert any(p in text for p in places) == any(w.x or w.y for w in wanted)
             assert bool(caption.expectation.relations) == (task == "position")
             assert caption.expectation.exact == (task == "counting")
+
+
+def test_most_captions_say_much_and_some_next_to_nothing():
+    captions = captions_of(scenes_of(12, 4 * N), None).values()
+    said = Counter()
+    for caption in captions:
+        places = bool(caption.expectation.wanted[0].x)
+        said[(places, caption.expectation.background is not None)] += 1
+    share = {key: count / sum(said.values()) for key, count in said.items()}
+    assert share[(True, True)] == pytest.approx(0.85 * 0.9 * 0.95 + 0.15 * 0.1 * 0.1, abs=0.04)
+    assert share[(False, False)] == pytest.approx(0.85 * 0.1 * 0.05 + 0.15 * 0.9 * 0.9, abs=0.04)
 
 
 # ---------------------------------------------------------------------------------- the words

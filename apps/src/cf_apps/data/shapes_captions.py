@@ -162,7 +162,7 @@ def _counting(objects: list[_Object], rng: random.Random, says: _Says) -> Clause
 def _group(
     alike: list[_Object], colour: bool, says: _Says, rng: random.Random
 ) -> tuple[str, tuple[Wanted, ...]]:
-    """ "two small red circles" or "a red circle", with their places if the caption says them, and the promise of each object"""
+    """ "two small red circles" or "a red circle", with places if they are said, and the promise of each object"""
     size = len({it.size for it in alike}) == 1 and rng.random() < says.rates.size
     noun, wanted = _noun(alike[0], colour, size)
     if len(alike) > 1:
@@ -187,9 +187,8 @@ def _position(objects: list[_Object], rng: random.Random, says: _Says) -> Clause
         return None
     (first, second, *third), wanted = zip(*(_group([it], colour, says, rng) for it in objects), strict=True)
     short, long = RELATION_WORDS[relation]
-    words = (
-        f"{first} {long if says.placed else rng.choice((short, long))} {second}"  # no "on the right right of"
-    )
+    # the short form after a place would read "on the right right of"
+    words = f"{first} {long if says.placed else rng.choice((short, long))} {second}"
     words += f", and {third[0]}" if third else ""
     return words, tuple(w for (w,) in wanted), ((0, relation, 1),)
 

@@ -28,14 +28,15 @@ from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.train import TrainRequest, train
 
 SHOWN = (
+    "a large yellow square at the top left on a gray background",
+    "three small blue triangles at the top left, on the right and at the bottom on a white background",
+    "a large green circle on the left and a large purple square on the right on a white background",
+    "a small orange triangle at the top above a large blue circle at the bottom on a black background",
+    "a small red square at the top left, a large green triangle at the top right and a small yellow circle at "
+    "the bottom on a gray background",
+    "two small purple circles at the top and at the bottom right",
+    "a red circle left of a blue square on a white background",
     "a red circle",
-    "a large yellow square at the top left",
-    "three blue triangles",
-    "a green circle left of a purple square",
-    "an orange triangle above a blue circle on a black background",
-    "a red square, a green triangle and a yellow circle",
-    "two small purple circles on a white background",
-    "a circle and a large square",
 )
 BETWEEN = ("a large red circle on the left", "a large blue square on the right", "three yellow triangles")
 SHOWN_EMOJI = 8
