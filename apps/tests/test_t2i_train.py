@@ -68,7 +68,7 @@ def test_a_run_folder_is_complete(run, folder):
     assert config["task"]["data"] == str(folder.resolve())
     assert {"a", "red", "circle", "above"} <= set(config["task"]["vocabulary"])
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4]
-    assert set(read_log(run)[0]["losses"]) == {"flow", "encoder", "kl", "total"}
+    assert set(read_log(run)[0]["losses"]) == {"flow", "encoder", "kl", "mean", "total"}
     assert list(checkpoints(run)) == [2, 4]
 
 
