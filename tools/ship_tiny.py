@@ -2,10 +2,11 @@
 
     uv run python tools/ship_tiny.py RUN
 
-Takes the averaged weights, the log and the config (command, seed, steps, device, versions, commit) as they are, and
-draws the strip of the README's first screen with them.
+Takes the averaged weights, the log and the config (command, seed, steps, device, versions, commit) as they are, but
+for the folder in the command, which was the training machine's. Draws the strip of the README's first screen with them.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def main(run: Path) -> None:
     for name in FILES:
         shutil.copyfile(run / name, ASSETS / name)
     config = ASSETS / "config.json"  # where the run lay on the machine that trained it is nobody's business
-    config.write_text(config.read_text().replace(str(run), "runs/tiny"))
+    config.write_text(re.sub(r"--out \S+?(?=[\s\"])", "--out runs/tiny", config.read_text()))
     sampler = Sampler.from_run(ASSETS, torch.device("cpu"))
     images = sampler.draw(SHOWN, sampler.model.config.sample, torch.Generator().manual_seed(0))
     save_png(image_grid(images, len(SHOWN), captions=SHOWN), STRIP)

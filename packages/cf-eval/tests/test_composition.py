@@ -260,6 +260,14 @@ def test_one_thing_wrong_is_wrong_in_its_own_attribute_alone(broken):
     assert verdicts == {name: name != broken for name in ATTRIBUTES}
 
 
+def test_a_relation_belongs_to_the_place_even_where_no_place_is_said():
+    wanted = Wanted("circle"), Wanted("square")
+    left = only(Expectation("position", wanted, ((0, "left_of", 1),)), "place")
+    assert left is not None
+    assert satisfies(seen(thing(x=0.2), thing("square", x=0.8)), left)
+    assert not satisfies(seen(thing(x=0.5, y=0.2), thing("square", x=0.5, y=0.8)), left)
+
+
 def test_swapped_colours_are_right_as_colours_and_wrong_as_a_picture():
     swapped = seen(thing(colour="blue", x=0.2), thing("square", "red", x=0.8))
     assert satisfies(swapped, only(FULL, "colour"))

@@ -70,7 +70,7 @@ class Scenes:
 def draw_scenes(n: int, generator: torch.Generator, *, overlap: float = 0.0) -> Scenes:
     """n random scenes. overlap: 0 keeps all objects apart, up to 1 lets them hide one another (for depth).
 
-    Half of the scenes with several objects hold copies of one kind, so that counting is learned as often as mixing.
+    Two in five of the scenes with several objects hold copies of one kind, so that counting is learned too.
     """
     if not 0.0 <= overlap <= 1.0:
         raise ValueError(f"overlap must be between 0 and 1, got {overlap}")

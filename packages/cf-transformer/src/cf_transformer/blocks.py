@@ -1,4 +1,4 @@
-"""The two residual blocks of DiMR (DiMR). Both take the gains gamma(t) of their norms as an argument."""
+"""The two residual blocks of DiMR. Both take the gains gamma(t) of their norms as an argument."""
 
 import torch
 import torch.nn.functional as F

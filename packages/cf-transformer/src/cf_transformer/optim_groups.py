@@ -10,8 +10,8 @@ from cf_transformer.td_norm import TimeLerp
 def no_decay_names(model: nn.Module) -> set[str]:
     """Names of norm gains, shifts and their w, b, of embeddings, and of every parameter with one axis.
 
-     The public code spares w and b only; decaying gains, biases and embeddings is one of its known slips
-    . Names are those of `model.named_parameters()`.
+    The public code spares w and b only; decaying gains, biases and embeddings is one of its known slips.
+    Names are those of `model.named_parameters()`.
     """
     spared = (TimeLerp, LearnedPosition, Indicator)
     names = {name for name, parameter in model.named_parameters() if parameter.ndim <= 1}

@@ -1,4 +1,4 @@
-"""Time-dependent normalisation: the only place where time enters a DiMR (DiMR).
+"""Time-dependent normalisation: the only place where time enters a DiMR.
 
 No state is kept: gamma(t) is computed once per forward for a whole set of norms and handed to them.
 """
