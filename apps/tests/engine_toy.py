@@ -44,7 +44,7 @@ class Toy:
     def batch(self, first: int, size: int) -> Tensor:
         return endless_order(N_SAMPLES, first, size, self.seed)
 
-    def losses(self, batch: Tensor, generator: torch.Generator) -> Losses:
+    def losses(self, batch: Tensor, generator: torch.Generator, progress: float) -> Losses:
         self.calls += 1
         noise = 0.01 * torch.randn(len(batch), 5, generator=generator)
         hidden = self.x[batch] + noise + self.table(batch % 4)

@@ -14,6 +14,8 @@ from cf_apps.data.captioned_shapes import (
     shapes_reader,
     split_of,
 )
+from cf_apps.data.shapes_captions import OPEN
+from cf_apps.t2i.evaluate import PER_TASK, PER_TASK_OPEN
 from cf_eval import TASKS
 
 SIZE = 2 * BLOCK + 17
@@ -128,6 +130,14 @@ def test_val_and_test_are_the_halves_of_what_is_held_out():
     for split in ("val", "test"):
         assert {split_of(caption.text) for caption in held_out_captions(20, split=split)} == {split}
     assert held_out_captions(3) == held_out_captions(3, split="test")
+
+
+def test_held_out_captions_state_every_place_unless_those_that_leave_them_open_are_asked_for():
+    said, unsaid = held_out_captions(PER_TASK), held_out_captions(PER_TASK_OPEN, rates=OPEN)
+    assert all(w.x is not None for caption in said for w in caption.expectation.wanted)
+    assert all(w.x is None for caption in unsaid for w in caption.expectation.wanted)
+    assert all(split_of(caption.text) == "test" for caption in unsaid)
+    assert not {caption.text for caption in said} & {caption.text for caption in unsaid}
 
 
 def test_held_out_captions_are_always_the_same_and_other_seeds_give_others():

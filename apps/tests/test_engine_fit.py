@@ -54,7 +54,7 @@ class Line:
     def batch(self, first, size):
         return torch.arange(first, first + size) % 40
 
-    def losses(self, batch, generator):
+    def losses(self, batch, generator, progress):
         return Losses({"fit": (3.0, (self.modules["line"](self.x[batch]) - self.y[batch]).square().mean())})
 
 
@@ -98,6 +98,23 @@ def test_accumulating_parts_equals_the_whole_batch(tmp_path):
     torch.testing.assert_close(weights[0], weights[2], rtol=1e-10, atol=1e-12)
 
 
+def test_the_losses_are_told_how_far_the_run_is(tmp_path):
+    class Watching(Line):
+        def losses(self, batch, generator, progress):
+            told.append(progress)
+            return super().losses(batch, generator, progress)
+
+    told: list[float] = []
+    fit(Watching(), FitConfig(steps=4, batch_size=6, accumulate=2), tmp_path / "steps")
+    assert told == [0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    fit(Watching(), FitConfig(steps=4, batch_size=6), tmp_path / "half")
+    told.clear()
+    fit(
+        Watching(), FitConfig(steps=8, batch_size=6), tmp_path / "half", resume=True
+    )  # half done, of the new length
+    assert told == [0.5, 0.625, 0.75, 0.875]
+
+
 def test_training_lowers_the_loss(tmp_path):
     fit(Line(), FitConfig(steps=100, batch_size=10, lr=0.1, weight_decay=0.0, log_every=1), tmp_path / "run")
     losses = [record["losses"]["fit"] for record in read_log(tmp_path / "run")]
@@ -110,9 +127,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path):
 
 def test_every_step_and_part_draws_anew_and_a_second_run_draws_the_same(tmp_path):
     class Drawing(Line):
-        def losses(self, batch, generator):
+        def losses(self, batch, generator, progress):
             drawn.append((torch.rand((), generator=generator).item(), torch.rand(()).item()))
-            return super().losses(batch, generator)
+            return super().losses(batch, generator, progress)
 
     runs = []
     for name in ("a", "b"):
@@ -206,8 +223,8 @@ def test_checkpoints_come_by_steps_by_seconds_and_at_the_end(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing_bad(tmp_path):
     class Broken(Toy):
-        def losses(self, batch, generator):
-            made = super().losses(batch, generator)
+        def losses(self, batch, generator, progress):
+            made = super().losses(batch, generator, progress)
             bad = made.terms["fit"][1] * float("nan" if self.calls == 4 else 1)
             return Losses({**made.terms, "fit": (1.0, bad)})
 
@@ -220,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing_bad(tmp_path)
 
 def test_out_of_memory_in_a_step_names_the_batch_size(tmp_path):
     class Greedy(Toy):
-        def losses(self, batch, generator):
+        def losses(self, batch, generator, progress):
             torch.empty(2**60)
             raise AssertionError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from cf_apps.t2i.config import TIMES
+from cf_apps.engine.errors import ConfigError
+from cf_apps.t2i.config import TIMES, LossConfig
 from cf_apps.t2i.losses import t2i_losses, unexplained
 from cf_apps.t2i.presets import t2i_preset
 from cf_flowcore import draw_null, null_targets
@@ -113,6 +114,23 @@ def test_the_mean_explains_all_of_the_image_none_of_it_or_half():
 def test_the_mean_is_not_regressed_unless_asked():
     assert "mean" not in losses_of(model(loss__mean_weight=0.0)).terms
     assert t2i_preset("paper-256").model.loss.mean_weight == 0  # the paper has no such term
+
+
+def test_the_regression_of_the_mean_fades_in_a_straight_line():
+    it, (captions, x_1) = model(loss__mean_weight=2.0, loss__mean_until=0.5), pairs()
+    at = {
+        done: t2i_losses(it, captions, x_1, x_1, dice(3), done).terms["mean"]
+        for done in (0.0, 0.25, 0.5, 1.0)
+    }
+    assert {done: weight for done, (weight, _) in at.items()} == {0.0: 2.0, 0.25: 1.0, 0.5: 0.0, 1.0: 0.0}
+    assert len({value.item() for _, value in at.values()}) == 1  # the log goes on showing it
+    assert LossConfig(mean_weight=2.0).mean_weight_at(1.0) == 2.0  # without a share, it stays
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_fade_that_is_no_share_of_the_run_is_refused(share):
+    with pytest.raises(ConfigError, match=r"mean_until must lie in \(0, 1\] or be null, got"):
+        LossConfig(mean_until=share)
 
 
 def test_without_a_tower_the_source_is_contrasted_with_the_image_itself():

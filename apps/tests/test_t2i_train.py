@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.data.captioned import DataError
+from cf_apps.data.captioned_shapes import BLOCK, _block_generator, held_out_captions, shapes_reader
+from cf_apps.data.shapes_captions import OPEN
+from cf_apps.data.shapes_render import render
+from cf_apps.data.shapes_scene import draw_scenes
 from cf_apps.data.sources import open_source
 from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
 from cf_apps.engine.errors import ConfigError, RunError
@@ -18,10 +22,11 @@ from cf_apps.t2i.evaluate import flow_loss_by_time, score_composition, score_pai
 from cf_apps.t2i.presets import t2i_preset
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.train import TrainRequest, overridden, train
+from cf_eval import everything_right
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent))
-from t2i_tiny import CAPTIONS, CPU, SETTINGS, dice, write_folder
+from t2i_tiny import CAPTIONS, CPU, SETTINGS, dice, sampler, write_folder
 
 HALF = 2e-3  # the exported weights are float16
 
@@ -96,7 +101,7 @@ def test_training_lowers_the_loss(folder, tmp_path):
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(data, folder, tmp_path):
     source, even = (
         folder if data == "folder" else data,
-        {"fit__schedule": "constant"},
+        {"fit__schedule": "constant", "loss__mean_until": None},
     )  # whatever the last step
     whole = weights(run_to(tmp_path / "whole", source, 4, **even))
     run_to(tmp_path / "parts", source, 2, **even)
@@ -152,9 +157,31 @@ def test_the_flow_loss_by_time_is_the_mean_square_error_of_the_velocity(run, fol
 def test_a_run_on_shapes_is_scored_by_composition(tmp_path):
     run = run_to(tmp_path / "run", "shapes", 2, language__max_tokens=40, text_ve__max_tokens=40)
     it = Sampler.from_run(run, CPU)
-    scored = score_composition(it, it.model.config.sample, Silence(), per_task=3)
+    scored = score_composition(it, it.model.config.sample, Silence(), per_task=3, per_task_open=1)
     assert scored.scores["count"] == len(scored.captions) == len(scored.images) == len(scored.right) == 18
     assert 0 <= scored.scores["overall"] <= 1
+
+
+def test_captions_that_leave_places_open_are_scored_apart(monkeypatch):
+    """A sampler that draws nothing but, for such captions, the truth."""
+    scenes = draw_scenes(BLOCK, _block_generator(-1, 0))  # where the first held-out captions come from
+    truth = render(scenes, 32)[0].float() / 255
+    readings = shapes_reader()(truth)
+    unsaid = {caption.text: caption.expectation for caption in held_out_captions(2, rates=OPEN)}
+
+    def draw(self, captions, how, generator):
+        pictures = torch.ones(len(captions), 3, 32, 32)
+        for picture, text in zip(pictures, captions, strict=True):
+            if text in unsaid:
+                rows = (row for row, seen in enumerate(readings) if everything_right(seen, unsaid[text]))
+                picture.copy_(truth[next(rows)])
+        return pictures
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+    scored = score_composition(sampler(), SampleConfig(), Silence(), per_task=2, per_task_open=2)
+    table = scored.table()
+    assert (table["overall"], table["overall_places_open"], table["count"]) == (0.0, 1.0, 12)
+    assert len(scored.captions) == len(scored.images) == len(scored.right) == 12
 
 
 # ------------------------------------------------------------------------------------------------- the data

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedBatch
-from cf_apps.data.shapes_captions import Caption, describe
+from cf_apps.data.shapes_captions import STATED, Caption, Rates, describe
 from cf_apps.data.shapes_render import inside_unit_area, render
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes
 
@@ -95,8 +95,12 @@ class _Block:
     depth: Float[Tensor, "n h w"]
 
 
-def held_out_captions(per_task: int, seed: int = 0, split: Split = "test") -> list[Caption]:
+def held_out_captions(
+    per_task: int, seed: int = 0, split: Split = "test", rates: Rates = STATED
+) -> list[Caption]:
     """`per_task` distinct captions of a split for each of the six tasks, none of which training can have seen.
+
+    rates: how much they say; STATED says where every object stands, OPEN says nowhere.
 
     Raises ValueError when the grammar does not hold that many.
     """
@@ -107,7 +111,7 @@ def held_out_captions(per_task: int, seed: int = 0, split: Split = "test") -> li
         rng = random.Random(f"held out {seed} {number}")
         for row in range(BLOCK):
             for task, captions in found.items():
-                caption = describe(scenes, row, rng, task) if len(captions) < per_task else None
+                caption = describe(scenes, row, rng, task, rates) if len(captions) < per_task else None
                 if caption is not None and caption.text not in taken and split_of(caption.text) == split:
                     taken.add(caption.text)
                     captions[caption.text] = caption

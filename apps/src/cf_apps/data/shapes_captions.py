@@ -41,8 +41,8 @@ class Rates:
     ground: float
 
 
-# What a caption leaves open, a model must decide from noise alone, and learns slowly: most captions say much.
-FULL, TERSE, TERSE_SHARE = Rates(0.9, 0.8, 0.9, 0.95), Rates(0.9, 0.2, 0.1, 0.1), 0.15
+# Where objects stand when no word says so, a model must decide from noise alone, and learns slowly.
+STATED, OPEN, OPEN_SHARE = Rates(0.9, 0.8, 1.0, 0.95), Rates(0.9, 0.2, 0.0, 0.1), 0.15
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,22 @@ class _Object:
     y: float
 
 
-def describe(scenes: Scenes, row: int, rng: random.Random, task: str | None = None) -> Caption | None:
+def describe(
+    scenes: Scenes, row: int, rng: random.Random, task: str | None = None, rates: Rates | None = None
+) -> Caption | None:
     """A caption of one scene. task: one of `cf_eval.composition.TASKS`; None lets the scene and the dice decide.
+
+    rates: how much it says; None throws dice between STATED and, OPEN_SHARE of the time, OPEN.
 
     Returns None when the scene cannot serve the task (a counting caption of three different shapes, say).
     """
     objects = _objects(scenes, row)
     background = list(BACKGROUNDS)[scenes.background[row]]
     if task is None:
-        possible = {t: c for t in _SENTENCES if (c := _sentence(t, objects, background, rng))}
+        possible = {t: c for t in _SENTENCES if (c := _sentence(t, objects, background, rng, rates))}
         # one object, one kind or several kinds: some sentence always fits
         return rng.choice(list(possible.values()))
-    return _sentence(task, objects, background, rng)
+    return _sentence(task, objects, background, rng, rates)
 
 
 def _objects(scenes: Scenes, row: int) -> list[_Object]:
@@ -92,9 +96,11 @@ def _objects(scenes: Scenes, row: int) -> list[_Object]:
     ]
 
 
-def _sentence(task: str, objects: list[_Object], background: str, rng: random.Random) -> Caption | None:
+def _sentence(
+    task: str, objects: list[_Object], background: str, rng: random.Random, rates: Rates | None
+) -> Caption | None:
     """One whole caption: a prefix, the task's own clause, sometimes the ground."""
-    rates = TERSE if rng.random() < TERSE_SHARE else FULL
+    rates = rates or (OPEN if rng.random() < OPEN_SHARE else STATED)
     clause = _SENTENCES[task](objects, rng, _Says(rng.random() < rates.place, rates))
     if clause is None:
         return None

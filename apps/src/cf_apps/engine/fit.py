@@ -80,7 +80,7 @@ def fit(
             lr = config.learning_rate(state.step, done)
             set_learning_rate(state.optimizer, lr)
             with explained_memory(config):
-                losses = _gradients(task, config, state.step)
+                losses = _gradients(task, config, state.step, done)
                 norm = clip_gradients(parameters, config.clip_norm)
                 check_finite(losses, norm, state.step)
                 state.optimizer.step()
@@ -119,7 +119,7 @@ def _open(task: Task, config: FitConfig, run: Path, resume: bool, state: TrainSt
     }
 
 
-def _gradients(task: Task, config: FitConfig, step: int) -> list[Losses]:
+def _gradients(task: Task, config: FitConfig, step: int, progress: float) -> list[Losses]:
     """Losses of the step's batch, part by part, with the gradient of their mean left in the parameters."""
     size = config.batch_size // config.accumulate
     device = next(task.modules.parameters()).device
@@ -128,7 +128,7 @@ def _gradients(task: Task, config: FitConfig, step: int) -> list[Losses]:
         seed_torch(device, config.seed, step, part, 1)  # for dropout, which takes no generator
         batch = task.batch(step * config.batch_size + part * size, size)
         with autocast(device, config.precision):
-            losses = task.losses(batch, step_generator(device, config.seed, step, part))
+            losses = task.losses(batch, step_generator(device, config.seed, step, part), progress)
         (losses.total / config.accumulate).backward()  # backward() adds gradients up; we want their mean
         parts.append(losses)
     return parts

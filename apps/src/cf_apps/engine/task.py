@@ -66,6 +66,9 @@ class Task(Protocol):
         """
         ...
 
-    def losses(self, batch: Any, generator: torch.Generator) -> Losses:
-        """Mean losses over one batch; the generator (on the modules' device) is seeded from (seed, step)."""
+    def losses(self, batch: Any, generator: torch.Generator, progress: float) -> Losses:
+        """Mean losses over one batch; the generator (on the modules' device) is seeded from (seed, step).
+
+        progress: the share of the run that is done, from 0 to 1, for weights that change on the way.
+        """
         ...

@@ -58,7 +58,9 @@ class LossConfig:
     """L = L_FM + encoder_weight L_Enc + kl_weight L_KL (+ mean_weight L_mean)   (CrossFlow section 4.2)
 
     mean_weight: of a term that the paper does not have. It regresses the source's mean on x_1, each channel relative to
-    its variance, so that the mean becomes a blurred image of what the caption says and the flow has a short way.
+    its variance, so that the mean becomes a blurred image of what the caption says and the flow has a short way. That
+    teaches the encoder fast, but leaves little of a caption that leaves much open: a blur of everything it allows.
+    mean_until: the share of the run over which that weight falls to zero, in a straight line; None keeps it.
 
     kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
     the weight that keeps sigma healthy goes with 1 / latent size. null_rate: the share of samples that train the
@@ -70,6 +72,7 @@ class LossConfig:
     encoder_weight: float = 1.0
     kl_weight: float = 1e-4
     mean_weight: float = 0.0
+    mean_until: float | None = None
     kl_form: KLForm = "paper"
     null_rate: float = 0.1
     times: str = "uniform"
@@ -84,6 +87,14 @@ class LossConfig:
         for name in ("encoder_weight", "kl_weight", "mean_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be zero or more, got {getattr(self, name)}")
+        if self.mean_until is not None and not 0.0 < self.mean_until <= 1.0:
+            raise ConfigError(f"mean_until must lie in (0, 1] or be null, got {self.mean_until}")
+
+    def mean_weight_at(self, progress: float) -> float:
+        """mean_weight at a share of the run, in [0, 1]."""
+        return self.mean_weight * (
+            1.0 if self.mean_until is None else max(0.0, 1.0 - progress / self.mean_until)
+        )
 
 
 @dataclass(frozen=True)

@@ -14,31 +14,38 @@ from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedImages, DataError
 from cf_apps.data.captioned_shapes import Split, held_out_captions, shapes_reader
+from cf_apps.data.shapes_captions import OPEN
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.progress import Progress
 from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.sample import Sampler
 
-PER_TASK = 84  # held-out captions of each of the six tasks: 504 in all
+PER_TASK = 84  # held-out captions of each of the six tasks, every object's place said: 504 in all
+PER_TASK_OPEN = 21  # further ones that say of no object where it stands: 126 in all
 BATCH = 84
 POOLED = 4  # the named feature space of pictures without a judge: 4 x 4 mean colours
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Accuracies by task and by attribute, and the pictures they were read from, for people to look at."""
+    """Accuracies by task and by attribute, and the pictures they were read from, for people to look at.
+
+    places_open: the overall accuracy on other captions, which leave open where objects stand.
+    """
 
     scores: Mapping[str, float]
     attributes: Mapping[str, float]
+    places_open: float
     captions: list[str]
     images: Float[Tensor, "n 3 H W"]
     right: list[bool]
 
     def table(self) -> dict[str, float]:
-        """One column: the tasks first, then the attributes as `colour alone`, the number of captions last."""
+        """One column: the tasks, the attributes as `colour alone`, open places, the number of captions."""
         scores = dict(self.scores)
         count = scores.pop("count")
-        return scores | {f"{name}_alone": share for name, share in self.attributes.items()} | {"count": count}
+        alone = {f"{name}_alone": share for name, share in self.attributes.items()}
+        return scores | alone | {"overall_places_open": self.places_open, "count": count}
 
 
 def score_composition(
@@ -47,24 +54,31 @@ def score_composition(
     line: Progress,
     *,
     per_task: int = PER_TASK,
+    per_task_open: int = PER_TASK_OPEN,
     seed: int = 0,
     split: Split = "test",
 ) -> Scored:
     """Draw the held-out captions of captioned_shapes and read the pictures back."""
-    captions = held_out_captions(per_task, split=split)
-    reader, score, generator = shapes_reader(), CompositionScore(), torch.Generator().manual_seed(seed)
-    images, right = [], []
+    said = held_out_captions(per_task, split=split)
+    unsaid = held_out_captions(per_task_open, split=split, rates=OPEN)
+    captions = [*said, *unsaid]
+    reader, generator = shapes_reader(), torch.Generator().manual_seed(seed)
+    images, readings = [], []
     for start in range(0, len(captions), BATCH):
-        some = captions[start : start + BATCH]
-        drawn = sampler.draw([caption.text for caption in some], how, generator)
-        right += score.add_batch(reader(drawn), [caption.expectation for caption in some])
+        drawn = sampler.draw([caption.text for caption in captions[start : start + BATCH]], how, generator)
         images.append(drawn)
-        line.show((start + len(some)) / len(captions), f"{start + len(some)} of {len(captions)} captions")
+        readings += reader(drawn)
+        done = start + len(drawn)
+        line.show(done / len(captions), f"{done} of {len(captions)} captions")
+    score, open_score = CompositionScore(), CompositionScore()
+    right = score.add_batch(readings[: len(said)], [caption.expectation for caption in said])
+    open_score.add_batch(readings[len(said) :], [caption.expectation for caption in unsaid])
     return Scored(
         score.compute(),
         score.by_attribute(),
-        [caption.text for caption in captions],
-        torch.cat(images),
+        open_score.compute()["overall"],
+        [caption.text for caption in said],
+        torch.cat(images)[: len(said)],
         right,
     )
 

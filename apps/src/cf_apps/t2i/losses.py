@@ -20,8 +20,11 @@ def t2i_losses(
     x_1: Float[Tensor, "b c h w"],
     seen: Float[Tensor, "b k m n"],
     generator: torch.Generator,
+    progress: float = 0.0,
 ) -> Losses:
     """All losses of one batch. seen: what the image tower looks at, x_1 or the image in [-1, 1].
+
+    progress: the share of the run that is done, from 0 to 1.
 
     Gradients of the flow loss reach the text encoder through x_t and through the target: the source is learned.
     """
@@ -42,7 +45,7 @@ def t2i_losses(
         "kl": (config.kl_weight, _kl(posterior, config).mean()),
     }
     if config.mean_weight:
-        terms["mean"] = (config.mean_weight, unexplained(posterior.mean, x_1))
+        terms["mean"] = (config.mean_weight_at(progress), unexplained(posterior.mean, x_1))
     stats = posterior.statistics() | {
         "retrieval": retrieval_accuracy(posterior.mean.detach(), image_latent.detach()),
         "flow_full": per_scale[-1].mean().detach(),

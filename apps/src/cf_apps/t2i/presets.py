@@ -48,8 +48,8 @@ def tiny() -> Preset:
         ),
         backbone=backbone,
         image_tower=None,
-        loss=LossConfig(encoder_weight=0.1, kl_weight=3e-4, mean_weight=3.0, times="early"),
-        sample=SampleConfig(scale=1.5, steps=20, solver="euler"),
+        loss=LossConfig(encoder_weight=0.1, kl_weight=1e-4, mean_weight=3.0, mean_until=0.7, times="early"),
+        sample=SampleConfig(scale=1.0, steps=20, solver="euler"),
     )
     fit = FitConfig(
         steps=8_000,

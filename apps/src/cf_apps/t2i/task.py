@@ -68,8 +68,8 @@ class T2ITask:
             return T2IBatch(drawn.captions, x_1, x_1)
         return T2IBatch(drawn.captions, x_1, drawn.images.to(model.device).float() / 127.5 - 1)
 
-    def losses(self, batch: T2IBatch, generator: torch.Generator) -> Losses:
-        return t2i_losses(self.model, batch.captions, batch.x_1, batch.seen, generator)
+    def losses(self, batch: T2IBatch, generator: torch.Generator, progress: float) -> Losses:
+        return t2i_losses(self.model, batch.captions, batch.x_1, batch.seen, generator, progress)
 
 
 def encode_all(
