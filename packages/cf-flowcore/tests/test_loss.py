@@ -1,6 +1,20 @@
+import sys
+from pathlib import Path as Folder
+
 import pytest
 import torch
-from cf_flowcore import CondOT, LogitNormal, flow_matching_loss
+from cf_flowcore import (
+    VE,
+    VP,
+    CondOT,
+    LogitNormal,
+    flow_matching_loss,
+    noise_matching_loss,
+    score_matching_loss,
+)
+
+sys.path.insert(0, str(Folder(__file__).parent))
+from gaussian_world import GaussianWorld
 
 PATH = CondOT(sigma_min=0.1)
 
@@ -91,3 +105,94 @@ def test_a_bfloat16_field_still_gives_a_float32_loss():
 def test_a_state_without_dimensions_has_a_loss_too():
     x_0, x_1 = batch(6)
     assert flow_matching_loss(lambda x, t: x, x_0, x_1, path=PATH).shape == (6,)
+
+
+# --------------------------------------------------------------------------------------------- the baselines
+
+GAUSSIAN = CondOT(sigma_min=0.1, gaussian_source=True)
+
+
+def test_noise_matching_is_the_mean_square_of_what_is_left_of_the_source():
+    x_0, x_1 = batch(3, 2, 5)
+    t = torch.tensor([0.0, 0.3, 0.9], dtype=torch.float64)
+    loss = noise_matching_loss(lambda x, t: x * t[:, None, None], x_0, x_1, path=PATH, t=t)
+    for i in range(3):
+        x_t = t[i] * x_1[i] + (1 - 0.9 * t[i]) * x_0[i]
+        assert loss[i] == pytest.approx(float((t[i] * x_t - x_0[i]).square().mean()))
+
+
+@pytest.mark.parametrize("path", [GAUSSIAN, VP(), VE(0.1, 5.0), VE(0.1, 5.0, ends_at_zero=True)])
+def test_score_matching_is_the_weighted_distance_to_the_conditional_score_by_hand(path):
+    x_0, x_1 = batch(3, 2)
+    t = torch.tensor([0.1, 0.3, 0.9], dtype=torch.float64)
+    a, b, da, db = path.coefficients(t)
+    x_t = (a[:, None] * x_1 + b[:, None] * x_0).requires_grad_()
+    # of ln N(x_t; a x_1, b^2), which is what the loss regresses on
+    log_p = torch.distributions.Normal(a[:, None] * x_1, b[:, None].expand(3, 2)).log_prob(x_t)
+    (conditional,) = torch.autograd.grad(log_p.sum(), x_t)
+    square = (0.3 * x_t.detach() - conditional).square().mean(1)
+    g_squared = 2 * b * (da * b - a * db) / a
+    for weight, by_hand in (
+        ("sm", b**2),
+        ("scoreflow", g_squared),
+        (lambda t: 1 / (1 + t), 1 / (1 + t)),
+    ):
+        loss = score_matching_loss(lambda x, t: 0.3 * x, x_0, x_1, path=path, t=t, weight=weight)
+        torch.testing.assert_close(loss, by_hand * square)
+
+
+def test_the_scoreflow_weight_is_beta_on_vp():
+    x_0, x_1 = batch(3, 2)
+    t = torch.tensor([0.1, 0.5, 0.99], dtype=torch.float64)
+    one = score_matching_loss(lambda x, t: x, x_0, x_1, path=VP(), t=t, weight=torch.ones_like)
+    flow = score_matching_loss(lambda x, t: x, x_0, x_1, path=VP(), t=t, weight="scoreflow")
+    torch.testing.assert_close(flow, (0.1 + (1 - t) * 19.9) * one)
+
+
+@pytest.mark.parametrize(
+    ("loss", "best"),
+    [
+        (flow_matching_loss, "velocity"),
+        (noise_matching_loss, "noise"),
+        (score_matching_loss, "score"),
+    ],
+)
+def test_the_truth_has_the_least_loss_and_its_negative_much_more(loss, best):
+    """Pins the sign of every target: the paper writes minus the score in places."""
+    g = torch.Generator().manual_seed(0)
+    world = GaussianWorld(VP())
+    x_0, z = torch.randn(2, 20_000, 1, generator=g, dtype=torch.float64).unbind()
+    x_1 = world.mean + world.std * z
+    t = 0.05 + 0.9 * torch.rand(20_000, generator=g, dtype=torch.float64)
+    truth = getattr(world, best)
+    at = {
+        f: loss(lambda x, t, f=f: f * truth(x, t), x_0, x_1, path=world.path, t=t).mean()
+        for f in (-1.0, 0.9, 1.0, 1.1)
+    }
+    assert at[1.0] < min(at[0.9], at[1.1])
+    assert at[-1.0] > 1.5 * at[1.0]
+
+
+def test_noise_matching_takes_any_source_and_score_matching_only_a_gaussian_one():
+    x_0, x_1 = batch(3, 2)
+    assert noise_matching_loss(lambda x, t: x, x_0, x_1, path=CondOT()).shape == (3,)
+    with pytest.raises(ValueError, match="score matching needs x_0"):
+        score_matching_loss(lambda x, t: x, x_0, x_1, path=CondOT())
+
+
+def test_an_unknown_weight_is_refused_and_the_known_ones_listed():
+    x_0, x_1 = batch(3, 2)
+    with pytest.raises(ValueError, match="unknown weight 'snr'; known: sm, scoreflow, or a function"):
+        score_matching_loss(lambda x, t: x, x_0, x_1, path=VP(), weight="snr")
+
+
+@pytest.mark.parametrize("loss", [flow_matching_loss, noise_matching_loss, score_matching_loss])
+def test_uniform_times_end_where_the_path_does(loss, monkeypatch):
+    """A float32 draw may be 1 - 6e-8, where the velocity of VP is a thousand times that of t_max."""
+    monkeypatch.setattr("cf_flowcore.times.uniform_numbers", lambda b, **_: torch.full((b,), 1 - 2.0**-24))
+    seen = []
+    x_0, x_1 = batch(3, 2)
+    for path in (VP(), GAUSSIAN):
+        loss(lambda x, t: seen.append(t) or x, x_0, x_1, path=path)
+    assert seen[0].max() <= torch.tensor(1 - 1e-5)
+    assert seen[1].max() > 1 - 1e-6
