@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cf_flowcore import autoguidance, classifier_free, solve
+from cf_flowcore import autoguidance, classifier_free, solve, two_fields
 
 
 class Recorder:
@@ -75,3 +75,64 @@ def test_a_guided_solve_counts_one_evaluation_a_step():
 def test_autoguidance_moves_away_from_the_bad_model(scale):
     guided = autoguidance(lambda x, t: 3 * x, lambda x, t: x - 1.0, scale)
     torch.testing.assert_close(guided(X, T), (X - 1.0) + scale * (3 * X - (X - 1.0)))
+
+
+# ------------------------------------------------------------------------------------------------- variants
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 4.0])
+def test_two_fields_are_guided_like_two_halves(scale):
+    found = two_fields(lambda x, t: 3 * x + t[:, None], lambda x, t: x - t[:, None], scale)(X, T)
+    torch.testing.assert_close(found, scale * V_C + (1 - scale) * V_U)
+
+
+@pytest.mark.parametrize("options", [{}, {"rescale": 0.7}, {"interval": (0.3, 0.6)}])
+def test_scale_one_is_bit_for_bit_the_conditional_field(options):
+    v_c, v_u = (lambda x, t: torch.sin(7 * x)), (lambda x, t: torch.cos(5 * x) / 3)
+    assert torch.equal(two_fields(v_c, v_u, 1.0, **options)(X, T), v_c(X, T))
+    v = Recorder()
+    assert torch.equal(classifier_free(v, 1.0, **options)(X, T), V_C)
+
+
+def test_the_scale_may_be_a_function_of_t_for_each_sample():
+    guided = classifier_free(Recorder(), lambda t: 1 + 4 * t)(X, T)
+    scale = (1 + 4 * T)[:, None]
+    torch.testing.assert_close(guided, scale * V_C + (1 - scale) * V_U)
+
+
+def test_rescaling_fully_gives_the_standard_deviation_of_the_conditional_velocity():
+    plain = classifier_free(Recorder(), 5.0)(X, T)
+    full = classifier_free(Recorder(), 5.0, rescale=1.0)(X, T)
+    torch.testing.assert_close(full.std(1), V_C.std(1))
+    torch.testing.assert_close(full / plain, (V_C.std(1) / plain.std(1))[:, None].expand(3, 2))
+    part = classifier_free(Recorder(), 5.0, rescale=0.7)(X, T)
+    torch.testing.assert_close(part, 0.7 * full + 0.3 * plain)
+
+
+def test_zero_star_guides_from_the_multiple_of_v_u_that_is_nearest_to_v_c():
+    found = classifier_free(Recorder(), 3.0, zero_star=True)(X, T)
+    for i in range(3):
+        best = torch.linalg.lstsq(V_U[i][:, None], V_C[i][:, None]).solution.item()
+        torch.testing.assert_close(found[i], 3 * V_C[i] - 2 * best * V_U[i])
+
+
+def test_zero_star_leaves_a_velocity_of_zero_alone():
+    found = two_fields(lambda x, t: x, lambda x, t: torch.zeros_like(x), 3.0, zero_star=True)(X, T)
+    torch.testing.assert_close(found, 3 * X)
+
+
+def test_before_zero_until_nothing_moves():
+    found = classifier_free(Recorder(), 3.0, zero_until=0.5)(X, T)
+    assert (found[0] == 0).all()
+    torch.testing.assert_close(found[1:], (3 * V_C - 2 * V_U)[1:])
+    still = classifier_free(Recorder(), 1.0, zero_until=0.5)(X, T)
+    assert (still[0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"rescale": 1.5}, "share from 0 to 1, got 1.5"), ({"zero_until": 1.0}, r"time in \[0, 1\), got 1.0")],
+)
+def test_options_outside_their_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier_free(Recorder(), 2.0, **options)

@@ -2,7 +2,19 @@ import math
 
 import pytest
 import torch
-from cf_flowcore import LogitNormal, Mixture, Power, Stratified, Uniform, logit_normal, uniform
+from cf_flowcore import (
+    LogitNormal,
+    Mixture,
+    Mode,
+    Power,
+    Shifted,
+    Stratified,
+    Uniform,
+    logit_normal,
+    resolution_factor,
+    shift,
+    uniform,
+)
 from scipy import stats
 
 N = 20_000
@@ -15,7 +27,9 @@ LAWS = {
     "power 1/2": (Power(0.5), stats.beta(2, 1)),
 }
 MIXTURE = Mixture(Power(3.0), LogitNormal(0.5, 0.8), weight=0.3)
-EVERY = [law for law, _ in LAWS.values()] + [LogitNormal(), LogitNormal(-0.7, 1.4), MIXTURE]
+MODES = [Mode(), Mode(0.5), Mode(-0.6)]
+SHIFTED = [Shifted(Uniform(), 3.0), Shifted(LogitNormal(), 0.4)]
+EVERY = [*(law for law, _ in LAWS.values()), LogitNormal(), LogitNormal(-0.7, 1.4), MIXTURE, *MODES, *SHIFTED]
 
 
 def empirical_distance(t, cdf):
@@ -41,6 +55,38 @@ def test_a_mixture_draws_each_law_with_its_weight(generator):
     t = law(N, generator=generator)
     assert abs((t < 0.25).double().mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / N)
     assert not ((t > 0.25) & (t < 0.5)).any()
+
+
+@pytest.mark.parametrize("scale", [1.29, 0.5, -0.6])
+def test_mode_draws_are_sd3s_noise_levels_turned_round(scale):
+    u = torch.linspace(0, 1, 11, dtype=torch.float64)
+    noise_level = 1 - u - scale * (torch.cos(torch.pi / 2 * u) ** 2 - 1 + u)  # Esser et al. 2024, eq. 20
+    torch.testing.assert_close(Mode(scale).from_uniform(u), 1 - noise_level)
+    assert (Mode(scale).from_uniform(u).diff() > 0).all()
+
+
+def test_a_shift_keeps_the_ends_moves_towards_the_source_and_is_undone_by_its_inverse():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    shifted = shift(t, 3.0)
+    assert (shifted[0], shifted[-1]) == (0.0, 1.0)
+    assert (shifted[1:-1] < t[1:-1]).all()
+    torch.testing.assert_close(shift(shifted, 1 / 3.0), t)
+    s = 1 - t  # as the public schedulers write it, for noise levels
+    torch.testing.assert_close(1 - shifted, 3.0 * s / (1 + 2.0 * s))
+    assert torch.equal(shift(t, 1.0), t)
+
+
+def test_diffusers_shifts_the_same_way():
+    scheduler = pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=[0.9, 0.5, 0.1])
+    ours = 1 - shift(1 - torch.tensor([0.9, 0.5, 0.1]), 3.0)
+    torch.testing.assert_close(scheduler.sigmas[:3], ours)
+
+
+def test_the_resolution_factor_is_the_root_of_the_ratio_of_pixels():
+    assert resolution_factor(1024 * 1024, 256 * 256) == 4.0
+    with pytest.raises(ValueError, match="got 0 and 4"):
+        resolution_factor(0, 4)
 
 
 @pytest.mark.parametrize("law", EVERY, ids=str)
@@ -116,6 +162,8 @@ def test_the_same_generator_gives_the_same_times_and_the_global_one_is_untouched
         (lambda: LogitNormal(std=0.0), "std > 0, got 0.0"),
         (lambda: Power(exponent=-1.0), "exponent > 0, got -1.0"),
         (lambda: Uniform(0.5, 0.5), "low=0.5, high=0.5"),
+        (lambda: Mode(2.0), "scale <= 1.7519, got 2.0"),
+        (lambda: Shifted(uniform, 0.0), "must be positive, got 0.0"),
         (lambda: Mixture(uniform, logit_normal, weight=1.0), "weight < 1, got 1.0"),
     ],
 )

@@ -35,7 +35,7 @@ class Drawing:
     steps: int | None = None
     """Steps of a fixed solver."""
     solver: str | None = None
-    """euler, midpoint, heun, rk4 or dopri5."""
+    """euler, midpoint, heun, rk4; bosh3, dopri5, tsit5, dopri8 (adaptive)."""
     temperature: float | None = None
     """Of the noise in x_0; 0 draws from its mean."""
     seed: int = 0

@@ -40,6 +40,7 @@ SHOWN = (
 )
 BETWEEN = ("a large red circle on the left", "a large blue square on the right", "three yellow triangles")
 SHOWN_EMOJI = 8
+GUIDED = 2.0  # the scale shown beside the unguided pictures where a run draws without guidance
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,10 @@ def _sample_sheet(
     seed: int,
     truth: Float[Tensor, "n 3 H W"] | None = None,
 ) -> Any:
-    """Captions in rows of pictures: guided, unguided, with the indicator off, and the truth if given."""
-    modes = {
-        f"guided, scale {how.scale:g}": how,
-        "unguided": unguided(how),
-        "indicator off": replace(how, scale=0.0),
-    }
+    """Captions in rows of pictures: unguided, guided, with the indicator off, and the truth if given."""
+    guided = how if how.scale != 1 else replace(how, scale=GUIDED)
+    modes = {"unguided": unguided(how), f"guided, scale {guided.scale:g}": guided}
+    modes["indicator off"] = replace(how, scale=0.0)
     columns = [sampler.draw(captions, mode, torch.Generator().manual_seed(seed)) for mode in modes.values()]
     titles = list(modes)
     if truth is not None:

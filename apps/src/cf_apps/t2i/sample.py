@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from cf_flowcore import Solution, SolveError, classifier_free, solve
+from cf_flowcore.tableaus import TABLEAUS
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from cf_apps.engine.precision import autocast
 from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, rebuild
 
-ADAPTIVE = ("dopri5", "dopri5-shampine")
+ADAPTIVE = tuple(name for name, rule in TABLEAUS.items() if rule.error is not None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.control import StepControl, Tolerance, wide
-from cf_flowcore.errors import NonFiniteVelocity, SolveError, StepUnderflow, TooManyEvaluations
+from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.step import Field, Run, runge_kutta_step
 from cf_flowcore.tableaus import Tableau
 
@@ -136,20 +136,9 @@ def _check_can_go_on(
     if not out_of_calls and t + h != t and t - h != t:
         return
     sample = None if ratios is None else int(ratios.reshape(len(ratios), -1).square().sum(dim=1).argmax())
-    where = f"at t={t:.6g}; the largest error is in sample {sample}"
     if out_of_calls:
-        raise TooManyEvaluations(
-            f"v was evaluated {field.nfe} times (max_nfe={max_nfe}) {where}; "
-            "loosen rtol and atol, raise max_nfe, or take a fixed method with steps=",
-            t=t,
-            sample=sample,
-        )
-    raise StepUnderflow(
-        f"the step fell to {h:.3g} {where}; the field jumps there, or the tolerance is below what its "
-        "precision allows: loosen rtol and atol, or use float64",
-        t=t,
-        sample=sample,
-    )
+        raise too_many_evaluations(field.nfe, max_nfe, t, sample)
+    raise step_underflow(h, t, sample)
 
 
 def _check_finite(tableau: Tableau, t: float, t_next: float, ks: Sequence[Float[Tensor, "b *d"]]) -> None:
@@ -157,10 +146,4 @@ def _check_finite(tableau: Tableau, t: float, t_next: float, ks: Sequence[Float[
     for c, k in zip(tableau.c, ks, strict=True):
         bad = ~torch.isfinite(k.reshape(len(k), -1)).all(dim=1)
         if bad.any():
-            sample, t_stage = int(bad.int().argmax()), t + c * (t_next - t)
-            raise NonFiniteVelocity(
-                f"v is not finite for sample {sample} at t={t_stage:.6g}; look at the weights of the model "
-                "and at x_0, or limit the step with max_step",
-                t=t_stage,
-                sample=sample,
-            )
+            raise non_finite_velocity(t + c * (t_next - t), int(bad.int().argmax()))

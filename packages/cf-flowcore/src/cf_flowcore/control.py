@@ -1,5 +1,6 @@
 """How long the next adaptive step may be: the tolerance it is measured by, and the rule that answers."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,18 @@ class StepControl:
     def after_rejected(self, error: float, order: int) -> float:
         """The factor on h where error > 1: below `safety`."""
         return max(self.least, self._raw(error, 1.0, order))
+
+    def factors(
+        self, error: Float[Tensor, "b"], previous: Float[Tensor, "b"], order: int
+    ) -> Float[Tensor, "b"]:
+        """The factor on each sample's own h, accepted or not; an error that is not finite counts as infinite."""
+        error = error.nan_to_num(nan=math.inf, posinf=math.inf).clamp(min=1e-10)
+        accepted = error <= 1.0
+        history = torch.where(accepted, previous.clamp(min=1e-4), 1.0)
+        exponent = (self.integral + self.proportional) / order
+        raw = self.safety * error**-exponent * history ** (self.proportional / order)
+        least = torch.where(accepted, self.least_accepted, self.least)
+        return torch.minimum(torch.maximum(raw, least.to(raw.dtype)), torch.full_like(raw, self.largest))
 
     def _raw(self, error: float, previous: float, order: int) -> float:
         error, previous = max(error, 1e-10), max(previous, 1e-4)  # a power of zero is no use

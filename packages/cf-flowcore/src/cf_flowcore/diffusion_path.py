@@ -60,7 +60,8 @@ class VP(Path):
     def t_of(self, a: Coefficient, b: Coefficient) -> Coefficient:
         """r = 2 T / (beta_min + sqrt(beta_min^2 + 2 (beta_max - beta_min) T)),  T = ln(1 + (b/a)^2)"""
         spread = self.beta_max - self.beta_min
-        total = torch.log1p((b / a).square()).clamp(max=self.beta_min + spread / 2)  # T(1): no noisier than t = 0
+        noisiest = self.beta_min + spread / 2  # T(1), at t = 0
+        total = torch.log1p((b / a).square()).clamp(max=noisiest)
         r = 2.0 * total / (self.beta_min + torch.sqrt(self.beta_min**2 + 2.0 * spread * total))
         return (1.0 - r).clamp(0.0, 1.0)
 

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cf_flowcore.adaptive import solve_adaptive
 from cf_flowcore.control import PI_CONTROL, StepControl, Tolerance
 from cf_flowcore.errors import SolveError
 from cf_flowcore.grid import checked_grid, even_grid
+from cf_flowcore.per_sample import PerSampleRun, solve_per_sample
 from cf_flowcore.step import Field, Run, runge_kutta_step
 from cf_flowcore.tableaus import Tableau, tableau
 from cf_flowcore.velocity import Velocity
@@ -25,17 +27,26 @@ class Solution:
     t           (k,) the times of `trajectory`, or the one of `x`; float64 on the CPU, so reading never waits
     trajectory  (k, b, *d) the states at `t`, x_0 first, where save="grid"
     nfe         calls of v, rejected steps and the first-step probe included
-    accepted, rejected   steps
-    failure     why an adaptive solve stopped short (only with on_fail="return"), else None
+    rows        samples that v was evaluated for, over all calls: b nfe, or less with per_sample=True
+    accepted, rejected   steps; (b,) of them with per_sample=True
+    reached     (b,) the time at which each sample stands, t[-1] where all went well; only with per_sample=True
+    failure     why an adaptive solve stopped short (only with on_fail="return"), else None; per_sample: the first cause
     """
 
     x: Float[Tensor, "b *d"]
     t: Float[Tensor, "k"]
     trajectory: Float[Tensor, "k b *d"] | None
     nfe: int
-    accepted: int
-    rejected: int
+    rows: int
+    accepted: int | Int[Tensor, "b"]
+    rejected: int | Int[Tensor, "b"]
+    reached: Float[Tensor, "b"] | None = None
     failure: SolveError | None = None
+
+    @property
+    def status(self) -> str:
+        """ "ok", or the name of the failure: NonFiniteVelocity, StepUnderflow, TooManyEvaluations."""
+        return "ok" if self.failure is None else type(self.failure).__name__
 
     @property
     def ok(self) -> bool:
@@ -54,6 +65,7 @@ def solve(
     grid: Sequence[float] | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    per_sample: bool = False,
     max_nfe: int = 10_000,
     save: str = "end",
     first_step: float | None = None,
@@ -67,11 +79,13 @@ def solve(
     v(x, t) gets t as (b,), float32 (float64 for a float64 state), and is never called outside [t_0, t_1].
 
     Fixed methods (euler, midpoint, heun, rk4) take `steps` equal steps, or the steps of `grid`, and never
-    wait for the device. Adaptive ones (dopri5, dopri5-shampine) keep the RMS error of each step under
-    atol + rtol |x|, start with `first_step` (default: estimated), never step further than `max_step`, land on
-    every time of `grid` if there is one, and wait for the device once a step; rtol, atol, max_nfe, control
+    wait for the device. Adaptive ones (bosh3, dopri5, dopri5-shampine, tsit5, dopri8) keep the RMS error of each step
+    under atol + rtol |x|, start with `first_step` (default: estimated), never step further than `max_step`, land on
+    every time of `grid` if there is one, and wait for the device once a step; rtol, atol, max_nfe, control, per_sample
     and on_fail are theirs alone. `control`: PI_CONTROL or I_CONTROL (torchdiffeq's) of cf_flowcore.control.
 
+    per_sample  every sample takes adaptive steps of its own and leaves the batch when it has arrived: v sees fewer and
+                fewer rows, and no sample's answer depends on the others. A failure ends that sample alone.
     save     "end", or "grid": also the states of the grid (adaptive without inner times: of every step)
     grad     "off", or "direct": backpropagate through the steps
     on_fail  "raise" NonFiniteVelocity, StepUnderflow or TooManyEvaluations, or "return" the last state
@@ -86,6 +100,10 @@ def solve(
         raise ValueError(f"x_0 must be floating point, got {x_0.dtype}; x_0.float() is")
     rule, field = tableau(method), Field(v, x_0)
     if rule.error is None:
+        if per_sample:
+            raise ValueError(
+                f"per_sample=True is for adaptive methods; {method} takes the same steps for all"
+            )
         _check_fixed(method, steps, grid, first_step, max_step)
     elif steps is not None:
         raise ValueError(f"{method} chooses its steps: instead of steps={steps} pass rtol, atol or grid=")
@@ -93,22 +111,22 @@ def solve(
         grid = [t_0, t_1] if steps is None else even_grid(steps, t_0, t_1)
     times = checked_grid(grid, t_0, t_1)
 
+    how: dict[str, Any] = {
+        "tolerance": Tolerance(rtol, atol),
+        "control": control,
+        "max_nfe": max_nfe,
+        "first_step": first_step,
+        "max_step": max_step,
+    }
     with torch.set_grad_enabled(grad == "direct" and torch.is_grad_enabled()):
+        if per_sample:
+            own = solve_per_sample(field, x_0, times, rule, keep=save == "grid", **how)
+            return _per_sample_solution(own, field, times, on_fail)
         if rule.error is None:
             run = solve_fixed(field, x_0, times, rule, keep=save == "grid")
         else:
-            run = solve_adaptive(
-                field,
-                x_0,
-                times,
-                rule,
-                tolerance=Tolerance(rtol, atol),
-                control=control,
-                max_nfe=max_nfe,
-                first_step=first_step,
-                max_step=max_step,
-                keep_steps=save == "grid" and len(times) == 2,
-            )
+            keep_steps = save == "grid" and len(times) == 2
+            run = solve_adaptive(field, x_0, times, rule, keep_steps=keep_steps, **how)
         trajectory = torch.stack(run.states) if save == "grid" else None
     if run.failure is not None and on_fail == "raise":
         raise run.failure
@@ -117,8 +135,27 @@ def solve(
         t=torch.tensor(run.times if save == "grid" else run.times[-1:], dtype=torch.float64),
         trajectory=trajectory,
         nfe=field.nfe,
+        rows=field.rows,
         accepted=run.accepted,
         rejected=run.rejected,
+        failure=run.failure,
+    )
+
+
+def _per_sample_solution(run: PerSampleRun, field: Field, times: Sequence[float], on_fail: str) -> Solution:
+    """The run as a Solution; its failure raised, if that is asked for."""
+    if run.failure is not None and on_fail == "raise":
+        raise run.failure
+    kept = times if run.trajectory is not None else times[-1:]
+    return Solution(
+        x=run.x,
+        t=torch.tensor(kept, dtype=torch.float64),
+        trajectory=run.trajectory,
+        nfe=field.nfe,
+        rows=field.rows,
+        accepted=run.accepted,
+        rejected=run.rejected,
+        reached=run.reached,
         failure=run.failure,
     )
 

@@ -13,26 +13,32 @@ from cf_flowcore.velocity import Velocity
 
 
 class Field:
-    """v with its bookkeeping: t handed over as (b,), the output checked, every call counted in `nfe`."""
+    """v with its bookkeeping: t handed over as (b,), the output checked, calls and rows counted in `nfe`, `rows`."""
 
     def __init__(self, v: Velocity, x_0: Float[Tensor, "b *d"]) -> None:
         self.v = v
-        self.b = len(x_0)
         self.time_dtype = torch.promote_types(x_0.dtype, torch.float32)
         self.nfe = 0
+        self.rows = 0
 
-    def __call__(self, x: Float[Tensor, "b *d"], t: float | Float[Tensor, ""]) -> Float[Tensor, "b *d"]:
-        """v(x, t) in the dtype of x, with the one time t given to every sample."""
+    def __call__(
+        self, x: Float[Tensor, "b *d"], t: float | Float[Tensor, ""] | Float[Tensor, "b"]
+    ) -> Float[Tensor, "b *d"]:
+        """v(x, t) in the dtype of x; one time t is given to every sample."""
         self.nfe += 1
+        self.rows += len(x)
         # filled from a Python number on the device: no copy from the host, so nothing waits
-        times = t.expand(self.b) if isinstance(t, Tensor) else self._filled(x, t)
+        if isinstance(t, Tensor):  # a real (b,): forward-mode autodiff in v does not take an expanded number
+            times = t.to(self.time_dtype).expand(len(x)).contiguous()
+        else:
+            times = self._filled(x, t)
         k = self.v(x, times)
         if k.shape != x.shape:
             raise ValueError(f"v must return the shape of x, {tuple(x.shape)}, got {tuple(k.shape)}")
         return k if k.dtype == x.dtype else k.to(x.dtype)
 
     def _filled(self, x: Float[Tensor, "b *d"], t: float) -> Float[Tensor, "b"]:
-        return torch.full((self.b,), t, dtype=self.time_dtype, device=x.device)
+        return torch.full((len(x),), t, dtype=self.time_dtype, device=x.device)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ Times = Callable[..., Float[Tensor, "b"]]
 """What a loss asks for: times(b, *, generator=None, device=None) -> (b,). Every law below is one."""
 
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24  # float32
+_STEEPEST_MODE = 2.0 / (math.pi - 2.0)
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
@@ -107,6 +108,80 @@ class Power(TimeLaw):
     def log_density(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """p(t) = t^(1/exponent - 1) / exponent"""
         return (1.0 / self.exponent - 1.0) * torch.log(t) - math.log(self.exponent)
+
+
+@dataclass(frozen=True)
+class Mode(TimeLaw):
+    """t = u + scale (cos^2(pi u / 2) - 1 + u): heavy tails towards both ends, or the middle   (Esser et al. 2024)
+
+    scale in [-1, 2 / (pi - 2)]: 0 is uniform, above 0 favours the middle, below 0 the ends. SD3 uses 1.29.
+    """
+
+    scale: float = 1.29
+
+    def __post_init__(self) -> None:
+        if not -1.0 <= self.scale <= _STEEPEST_MODE:
+            raise ValueError(f"Mode needs -1 <= scale <= {_STEEPEST_MODE:.4f}, got {self.scale}")
+
+    def from_uniform(self, u: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """t = u + scale (cos^2(pi u / 2) - 1 + u)"""
+        return u + self.scale * (torch.cos(math.pi / 2 * u).square() - 1.0 + u)
+
+    def log_density(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """-ln dt/du at the u that gives t, found by bisection: there is no closed form"""
+        low, high = torch.zeros_like(t), torch.ones_like(t)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self.from_uniform(middle) < t
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        slope = 1.0 + self.scale * (1.0 - math.pi / 2 * torch.sin(math.pi * (low + high) / 2))
+        return -torch.log(slope)
+
+
+@dataclass(frozen=True)
+class Shifted(TimeLaw):
+    """A law whose times are shifted towards the source: for larger images, which need more noise   (Esser et al. 2024)
+
+    factor: k of `shift`; `resolution_factor` gives it. Above 1 more time is spent near t = 0.
+    """
+
+    law: TimeLaw
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_factor(self.factor)
+
+    def from_uniform(self, u: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """shift(t, factor) of the law's t"""
+        return shift(self.law.from_uniform(u), self.factor)
+
+    def log_density(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """ln p(t') + ln dt'/dt, with t' = shift(t, 1 / factor) the time before the shift"""
+        largest = 1.0 - torch.finfo(t.dtype).eps / 2  # it may round to 1, where laws have no density
+        before = shift(t, 1.0 / self.factor).clamp(_SMALLEST, largest)
+        stretch = math.log(self.factor) - 2.0 * torch.log(t * (self.factor - 1.0) + 1.0)
+        return self.law.log_density(before) + stretch
+
+
+def shift(t: Float[Tensor, "*n"], factor: float) -> Float[Tensor, "*n"]:
+    """t / (t + k (1 - t)): the ends stay, k > 1 moves times towards the source; its inverse has 1 / k
+
+    In terms of the noise level s = 1 - t it is the usual k s / (1 + (k - 1) s).
+    """
+    _check_factor(factor)
+    return t / (t + factor * (1.0 - t))
+
+
+def resolution_factor(pixels: int, base_pixels: int) -> float:
+    """k = sqrt(pixels / base_pixels): the same uncertainty at another number of pixels (Esser et al. 2024, eq. 23)"""
+    if pixels < 1 or base_pixels < 1:
+        raise ValueError(f"pixels and base_pixels must be at least 1, got {pixels} and {base_pixels}")
+    return math.sqrt(pixels / base_pixels)
+
+
+def _check_factor(factor: float) -> None:
+    if not 0.0 < factor < math.inf:
+        raise ValueError(f"the factor of a shift must be positive, got {factor}; 1 leaves times as they are")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,243 @@
+"""Adaptive steps of every sample's own: a hard one shortens nobody else's, and no answer depends on the batch.
+
+Samples that have arrived leave the batch, so that v is only asked for rows that still need it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cf_flowcore.control import StepControl, Tolerance, wide
+from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
+from cf_flowcore.path import expand_like
+from cf_flowcore.step import Field
+from cf_flowcore.tableaus import Tableau
+
+
+@dataclass(frozen=True)
+class PerSampleRun:
+    """Where each sample ended and when, its steps, its states at the stops, and the first failure if there was one."""
+
+    x: Float[Tensor, "b *d"]
+    reached: Float[Tensor, "b"]
+    accepted: Int[Tensor, "b"]
+    rejected: Int[Tensor, "b"]
+    trajectory: Float[Tensor, "k b *d"] | None
+    failure: SolveError | None
+
+
+@dataclass
+class _Rows:
+    """The samples still on their way: one row each."""
+
+    row: Int[Tensor, "n"]  # its place in the batch
+    x: Float[Tensor, "n *d"]
+    k: Float[Tensor, "n *d"]  # v(x, t)
+    t: Float[Tensor, "n"]
+    h: Float[Tensor, "n"]  # length of the next step
+    previous: Float[Tensor, "n"]  # error of the last accepted step
+    stop: Int[Tensor, "n"]  # which stop comes next
+    accepted: Int[Tensor, "n"]
+    tried: Int[Tensor, "n"]
+
+    def at(self, place: Int[Tensor, "m"]) -> "_Rows":
+        return _Rows(*(getattr(self, name)[place] for name in self.__dataclass_fields__))
+
+
+def solve_per_sample(
+    field: Field,
+    x: Float[Tensor, "b *d"],
+    stops: Sequence[float],
+    tableau: Tableau,
+    *,
+    tolerance: Tolerance,
+    control: StepControl,
+    max_nfe: int,
+    first_step: float | None,
+    max_step: float | None,
+    keep: bool,
+) -> PerSampleRun:
+    """Every sample from stops[0] to stops[-1], landing exactly on every stop. One host read a step.
+
+    A sample that fails stays where it was and leaves the batch; the others go on.
+    """
+    direction = math.copysign(1.0, stops[-1] - stops[0])
+    longest = min(max_step or math.inf, abs(stops[-1] - stops[0]))
+    times = torch.tensor(stops, dtype=_time_dtype(x), device=x.device)
+    rows = _first_rows(field, x, times, first_step, tableau, tolerance)
+    ended, failure = [], None
+    states = x.new_zeros(len(stops), *x.shape) if keep else None
+    if states is not None:
+        states[0] = x.detach()
+    while len(rows.row):
+        if field.nfe + tableau.stages - 1 > max_nfe:
+            worst = int(rows.h.argmin())
+            failure = failure or too_many_evaluations(
+                field.nfe, max_nfe, float(rows.t[worst]), int(rows.row[worst])
+            )
+            ended.append(rows)
+            break
+        rows, ks, landed = _step(field, rows, times, direction, longest, tableau, tolerance, control)
+        stuck = (rows.t + direction * rows.h == rows.t) & ~landed
+        n_landed, n_stuck = torch.stack([landed.sum(), stuck.sum()]).tolist()  # the one host read of a step
+        if n_stuck:
+            failure = failure or _explained(rows, ks, stuck, direction)
+        if n_landed and states is not None:
+            hit = landed.nonzero()[:, 0]
+            states = states.index_put((rows.stop[hit], rows.row[hit]), rows.x[hit])
+        if n_landed or n_stuck:
+            rows.stop = rows.stop + landed
+            leaving = (rows.stop == len(stops)) | stuck
+            ended.append(rows.at(leaving.nonzero()[:, 0]))
+            rows = rows.at((~leaving).nonzero()[:, 0])
+    return _gathered(ended or [rows], states, failure)
+
+
+def _step(
+    field: Field,
+    rows: _Rows,
+    times: Float[Tensor, "s"],
+    direction: float,
+    longest: float,
+    tableau: Tableau,
+    tolerance: Tolerance,
+    control: StepControl,
+) -> tuple[_Rows, list[Tensor], Tensor]:
+    """One attempt of every row; also its stages, and which rows have just landed on their next stop."""
+    target = times[rows.stop]
+    h = rows.h.clamp(max=longest)
+    t_next = torch.where(h >= (target - rows.t).abs(), target, rows.t + direction * h)
+    dt = t_next - rows.t
+    step = expand_like(dt.to(wide(rows.x).dtype), rows.x)
+
+    ks, x_next = [rows.k], rows.x
+    for c, weights in zip(tableau.c[1:], tableau.a[1:], strict=True):
+        x_next = _advanced(rows.x, step, weights, ks)
+        ks.append(field(x_next, t_next if c == 1.0 else rows.t + c * dt))
+    if not tableau.first_same_as_last:
+        x_next = _advanced(rows.x, step, tableau.b, ks)
+
+    error = _errors(tableau, step, ks, rows.x, x_next, tolerance).to(rows.t.dtype)
+    good = error <= 1.0
+    keep = expand_like(good, rows.x)
+    x, t = torch.where(keep, x_next, rows.x), torch.where(good, t_next, rows.t)
+    k = torch.where(keep, ks[-1], rows.k) if tableau.first_same_as_last else field(x, t)
+    moved = _Rows(
+        rows.row,
+        x,
+        k,
+        t,
+        dt.abs() * control.factors(error, rows.previous, tableau.order),
+        torch.where(good, error, rows.previous),
+        rows.stop,
+        rows.accepted + good,
+        rows.tried + 1,
+    )
+    return moved, ks, good & (t == target)
+
+
+def _advanced(
+    x: Float[Tensor, "n *d"], step: Float[Tensor, "n *ones"], weights: Sequence[float], ks: Sequence[Tensor]
+) -> Float[Tensor, "n *d"]:
+    """x + h sum_j weights_j k_j with each row's own h"""
+    (first, k), *rest = [(w, k) for w, k in zip(weights, ks, strict=False) if w != 0.0]
+    total = k * first
+    for weight, k in rest:
+        total = total.add_(k, alpha=weight)
+    return torch.addcmul(x, step, total) if step.dtype == x.dtype else (x + step * total).to(x.dtype)
+
+
+@torch.no_grad()
+def _errors(
+    tableau: Tableau,
+    step: Float[Tensor, "n *ones"],
+    ks: Sequence[Float[Tensor, "n *d"]],
+    x: Float[Tensor, "n *d"],
+    x_next: Float[Tensor, "n *d"],
+    tolerance: Tolerance,
+) -> Float[Tensor, "n"]:
+    """Each row's RMS of h sum_i e_i k_i / (atol + rtol max(|x|, |x_next|))."""
+    assert tableau.error is not None
+    total = wide(ks[0]) * tableau.error[0]
+    for weight, k in zip(tableau.error[1:], ks[1:], strict=True):
+        if weight != 0.0:
+            total.add_(k, alpha=weight)
+    largest = torch.maximum(wide(x_next).abs(), wide(x).abs())
+    return _rms(total.mul_(step).div_(tolerance.scale(largest)))
+
+
+def _rms(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n"]:
+    flat = x.flatten(1) if x.ndim > 1 else x[:, None]
+    return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(max(flat.shape[1], 1))
+
+
+def _first_rows(
+    field: Field,
+    x: Float[Tensor, "b *d"],
+    times: Float[Tensor, "s"],
+    first_step: float | None,
+    tableau: Tableau,
+    tolerance: Tolerance,
+) -> _Rows:
+    b = len(x)
+    t = times[0].expand(b)
+    k = field(x, t)
+    h = torch.full_like(t, first_step) if first_step else _first_steps(field, x, k, times, tableau, tolerance)
+    row, zeros = torch.arange(b, device=x.device), torch.zeros(b, dtype=torch.int64, device=x.device)
+    return _Rows(row, x, k, t, h, torch.ones_like(t), zeros + 1, zeros, zeros)
+
+
+@torch.no_grad()
+def _first_steps(
+    field: Field,
+    x: Float[Tensor, "b *d"],
+    k: Float[Tensor, "b *d"],
+    times: Float[Tensor, "s"],
+    tableau: Tableau,
+    tolerance: Tolerance,
+) -> Float[Tensor, "b"]:
+    """|h| of every sample from the sizes of its x, v and dv/dt, as `adaptive.first_step_size` does for a batch."""
+    span = times[-1] - times[0]
+    scale = tolerance.scale(wide(x).abs())
+    d_0, d_1 = _rms(wide(x) / scale), _rms(wide(k) / scale)
+    h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1)
+    h_0 = torch.minimum(h_0.to(times.dtype), span.abs())
+    probe = (x + expand_like((h_0 * span.sign()).to(wide(x).dtype), x) * k).to(x.dtype)
+    d_2 = _rms(wide(field(probe, times[0] + h_0 * span.sign()) - k) / scale) / h_0
+    steepest = torch.maximum(d_1, d_2).to(times.dtype)
+    h_1 = torch.where(
+        steepest <= 1e-15, (1e-3 * h_0).clamp(min=1e-6), (0.01 / steepest) ** (1 / tableau.order)
+    )
+    h = torch.minimum(100.0 * h_0, h_1)
+    return torch.where(
+        torch.isfinite(h) & (h > 0.0), h, 1e-6
+    )  # a NaN is the field's; a small step will meet it
+
+
+def _explained(rows: _Rows, ks: list[Tensor], stuck: Tensor, direction: float) -> SolveError:
+    """Why the first of the stuck rows is: its field is not finite there, or its step has become nothing."""
+    place = int(stuck.int().argmax())
+    t, h, sample = float(rows.t[place]), float(rows.h[place]), int(rows.row[place])
+    if all(bool(torch.isfinite(k[place]).all()) for k in ks):
+        return step_underflow(direction * h, t, sample)
+    return non_finite_velocity(t, sample)
+
+
+def _gathered(
+    ended: list[_Rows], states: Float[Tensor, "k b *d"] | None, failure: SolveError | None
+) -> PerSampleRun:
+    """All rows in the order of the batch."""
+    order = torch.cat([rows.row for rows in ended]).argsort()
+    x, t, accepted, tried = (
+        torch.cat([getattr(rows, name) for rows in ended])[order] for name in ("x", "t", "accepted", "tried")
+    )
+    return PerSampleRun(x, t, accepted, tried - accepted, states, failure)
+
+
+def _time_dtype(x: Tensor) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
