@@ -138,7 +138,8 @@ def test_a_run_on_pairs_is_scored_by_distance_and_loss(run, folder):
     source = open_source(str(folder), 16)
     scores = score_pairs(it, source.train, SampleConfig(steps=1), Silence())
     assert scores["count"] == len(source.train)
-    assert "mean colours" in scores["frechet"]
+    assert scores["frechet_distance_of_mean_colours"] >= 0
+    assert "mean colours" in scores["measured_as"]["protocol"]
     assert len(scores["flow_loss_by_t"]) == 5
     assert all(loss > 0 for loss in scores["flow_loss_by_t"])
 

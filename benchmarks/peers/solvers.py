@@ -3,7 +3,8 @@
     uv run python benchmarks/peers/solvers.py --repeats 31 --out benchmarks/results/solvers.json
 
 The field is an MLP 3-64-64-2 trained for a moment (8 Gaussians), batch 256: so cheap that the overhead shows.
-`raw` calls the field as often as the solver did, with nothing around it. Thread CPU time on one thread; raw,
+`raw` calls the field as often as the solver did, on as many rows each time, with nothing around it; for ln p it is the
+field and one vector-Jacobian product. Thread CPU time on one thread; raw,
 solve, raw are interleaved and the ratio is taken within each repeat, so a busy machine moves both. The last
 column is for a field that does nothing on a state of the size of images, (256, 3072). Compare ratios.
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 import torchdiffeq
-from cf_flowcore import CondOT, Velocity, flow_matching_loss, solve
+from cf_flowcore import CondOT, Velocity, flow_matching_loss, log_prob, solve
 from cf_flowcore.control import I_CONTROL, PI_CONTROL, StepControl
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,6 +39,7 @@ class Row:
 
     solver: str
     nfe: int
+    rows_per_sample: float
     ratio: float
     overhead_us_per_nfe: float
     ops_per_nfe: float
@@ -63,9 +65,17 @@ def theirs(method: str, options: dict[str, Tensor | float]) -> Solver:
     return run
 
 
-def ours(method: str, steps: int | None = None, control: StepControl = PI_CONTROL) -> Solver:
+def ours(
+    method: str, steps: int | None = None, control: StepControl = PI_CONTROL, per_sample: bool = False
+) -> Solver:
     """cf_flowcore from 0 to 1."""
-    return lambda v, x: solve(v, x, method=method, steps=steps, control=control).x
+    return lambda v, x: solve(v, x, method=method, steps=steps, control=control, per_sample=per_sample).x
+
+
+def density(method: str, steps: int | None = None) -> Solver:
+    """ln p with one probe, from 1 to 0."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda v, x: log_prob(v, x, method=method, steps=steps, generator=generator).log_p
 
 
 EVEN: dict[str, Tensor | float] = {"step_size": 1 / STEPS}
@@ -81,20 +91,42 @@ SOLVERS: dict[str, Solver] = {
     "torchdiffeq rk4 (3/8)": theirs("rk4", EVEN),
     "cf_flowcore dopri5": ours("dopri5"),
     "cf_flowcore dopri5, Shampine, I": ours("dopri5-shampine", control=I_CONTROL),
+    "cf_flowcore dopri5, per sample": ours("dopri5", per_sample=True),
+    "cf_flowcore tsit5": ours("tsit5"),
+    "cf_flowcore dopri8": ours("dopri8"),
     "torchdiffeq dopri5": theirs("dopri5", {}),
     "torchdiffeq dopri5, clamped": theirs("dopri5", {"step_t": torch.tensor([1.0])}),
 }
 
 
+DENSITIES: dict[str, Solver] = {
+    "cf_flowcore ln p, midpoint": density("midpoint", STEPS),
+    "cf_flowcore ln p, dopri5": density("dopri5"),
+}
+
+
 class Counted:
-    """A field that counts its calls."""
+    """A field that keeps the number of rows of each call."""
 
     def __init__(self, v: Velocity) -> None:
-        self.v, self.nfe = v, 0
+        self.v = v
+        self.rows: list[int] = []
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.nfe += 1
+        self.rows.append(len(x))
         return self.v(x, t)
+
+
+def bare_velocity(v: Velocity, x: Tensor, t: Tensor) -> None:
+    """What a solver cannot do without."""
+    with torch.no_grad():
+        v(x, t)
+
+
+def bare_divergence(v: Velocity, x: Tensor, t: Tensor) -> None:
+    """What Hutchinson's ln p cannot do without."""
+    x = x.detach().requires_grad_()
+    torch.autograd.grad(v(x, t), x, torch.ones_like(x))
 
 
 class CountOps(TorchDispatchMode):
@@ -146,12 +178,12 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, nul
     """All figures of one solver."""
     counted = Counted(v)
     solver(counted, x)
-    nfe, t = counted.nfe, torch.full((len(x),), 0.5)
+    nfe, t = len(counted.rows), torch.full((len(x),), 0.5)
+    bare_call = bare_divergence if name in DENSITIES else bare_velocity
 
     def raw() -> None:
-        with torch.no_grad():
-            for _ in range(nfe):
-                v(x, t)
+        for rows in counted.rows:
+            bare_call(v, x[:rows], t[:rows])
 
     ratios, overheads = [], []
     for _ in range(repeats):
@@ -160,8 +192,8 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, nul
         ratios.append(total / bare)
         overheads.append((total - bare) / nfe)
 
-    with torch.no_grad(), CountOps() as in_field:
-        v(x, t)
+    with CountOps() as in_field:
+        bare_call(v, x, t)
     with CountOps() as in_solve:
         solver(v, x)
 
@@ -172,20 +204,23 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, nul
     return Row(
         solver=name,
         nfe=nfe,
+        rows_per_sample=sum(counted.rows) / len(x),
         ratio=statistics.median(ratios),
         overhead_us_per_nfe=1e6 * statistics.median(overheads),
         ops_per_nfe=in_solve.ops / nfe - in_field.ops,
         host_reads=in_solve.reads,
-        null_ns_per_element_nfe=1e9 * null_seconds / null.nfe / image.numel(),
+        null_ns_per_element_nfe=1e9 * null_seconds / len(null.rows) / image.numel(),
     )
 
 
 def table(rows: list[Row]) -> str:
     """The rows in aligned columns."""
-    lines = [f"{'solver':34}{'nfe':>5}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}{'null ns/el':>12}"]
+    lines = [
+        f"{'solver':34}{'nfe':>5}{'rows':>7}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}{'null ns/el':>12}"
+    ]
     for r in rows:
         lines.append(
-            f"{r.solver:34}{r.nfe:5d}{r.ratio:8.2f}{r.overhead_us_per_nfe:8.1f}"
+            f"{r.solver:34}{r.nfe:5d}{r.rows_per_sample:7.1f}{r.ratio:8.2f}{r.overhead_us_per_nfe:8.1f}"
             f"{r.ops_per_nfe:9.1f}{r.host_reads:7d}{r.null_ns_per_element_nfe:12.2f}"
         )
     return "\n".join(lines)
@@ -209,9 +244,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     v, x = small_field(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
-    chosen = {name: solver for name, solver in SOLVERS.items() if options.only in name}
+    known = SOLVERS | DENSITIES
+    chosen = {name: solver for name, solver in known.items() if options.only in name}
     if not chosen:
-        parser.error(f"no solver's name contains {options.only!r}; known: {', '.join(SOLVERS)}")
+        parser.error(f"no solver's name contains {options.only!r}; known: {', '.join(known)}")
     rows = [measure(name, s, v, x, options.repeats, options.null_repeats) for name, s in chosen.items()]
     print(table(rows))
     if options.out:

@@ -15,7 +15,7 @@ def say(line: str) -> None:
 
 
 def print_table(title: str, columns: Mapping[str, Mapping[str, Any]], out: Path | None = None) -> None:
-    """Named columns of named numbers, side by side; with `out`, also as JSON."""
+    """Named columns of named numbers, side by side; with `out`, also as JSON, which alone has what is nested."""
     from rich.console import Console
     from rich.table import Table
 
@@ -23,7 +23,10 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, Any]], out: Path 
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for row in dict.fromkeys(key for column in columns.values() for key in column):
+    flat = (
+        key for column in columns.values() for key, value in column.items() if not isinstance(value, Mapping)
+    )
+    for row in dict.fromkeys(flat):
         table.add_row(row.replace("_", " "), *(_shown(column.get(row)) for column in columns.values()))
     Console().print(table)
     if out is not None:
@@ -42,6 +45,4 @@ def _shown(value: Any) -> str:
         return f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
     if isinstance(value, list):
         return " ".join(_shown(part) for part in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
     return str(value)

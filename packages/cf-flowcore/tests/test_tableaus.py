@@ -74,6 +74,19 @@ def test_the_embedded_method_has_one_order_less(name):
     assert max(map(abs, residuals(rule, embedded, rule.order))) > MISSED
 
 
+@pytest.mark.parametrize("name", [name for name, rule in TABLEAUS.items() if rule.dense])
+def test_the_quartic_between_the_steps_has_order_four(name):
+    """s^2 (1 - s)^2 is all that the cubic misses of s^4: d has to bring 1/gamma of it, and nothing to smaller trees."""
+    rule = tableau(name)
+    stages = len(rule.b)
+    a = torch.tensor([[*row, *[0.0] * (stages - len(row))] for row in rule.a], dtype=torch.float64)
+    d = torch.tensor(rule.dense, dtype=torch.float64)
+    for order in (1, 2, 3, 4):
+        for tree in rooted_trees(order):
+            wanted = 1 / size_and_density(tree)[1] if order == 4 else 0.0
+            assert float(d @ elementary_weight(tree, a)) == pytest.approx(wanted, abs=EXACT)
+
+
 def test_the_error_weights_are_those_of_the_peers():
     from scipy.integrate import RK45
     from torchdiffeq._impl.dopri5 import _DORMAND_PRINCE_SHAMPINE_TABLEAU

@@ -38,7 +38,11 @@ SHOWN = (
     "a red circle left of a blue square on a white background",
     "a red circle",
 )
-BETWEEN = ("a large red circle on the left", "a large blue square on the right", "three yellow triangles")
+BETWEEN = (
+    "a large red circle on the left on a white background",
+    "a large blue square on the right on a white background",
+    "three small yellow triangles at the top left, on the right and at the bottom on a white background",
+)
 SHOWN_EMOJI = 8
 GUIDED = 2.0  # the scale shown beside the unguided pictures where a run draws without guidance
 

@@ -1,5 +1,6 @@
 """How good are the pictures? Composition accuracy where the truth is known, distances where it is not."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,7 +115,8 @@ def score_pairs(
         )
     result = distance.compute()
     return {
-        "frechet": result.to_json(),
+        "frechet_distance_of_mean_colours": result.value,
+        "measured_as": json.loads(result.to_json()),
         "flow_loss_by_t": flow_loss_by_time(sampler, data, seed=seed),
         "count": len(indices),
     }

@@ -1,5 +1,6 @@
 """Flow matching from any source to any target: paths, losses, ODE solvers, guidance."""
 
+from cf_flowcore.adjoint import solve_adjoint
 from cf_flowcore.bits import BitsPerDim, bits_per_dim
 from cf_flowcore.convert import as_velocity, convert
 from cf_flowcore.coupling import independent, optimal_transport
@@ -15,7 +16,8 @@ from cf_flowcore.null_targets import draw_null, null_targets
 from cf_flowcore.oracle import exact_velocity
 from cf_flowcore.path import AffinePath, CondOT, Cosine, Path, Polynomial, expand_like
 from cf_flowcore.reschedule import reschedule
-from cf_flowcore.solve import Solution, solve
+from cf_flowcore.solution import Solution
+from cf_flowcore.solve import solve
 from cf_flowcore.times import (
     LogitNormal,
     Mixture,
@@ -86,6 +88,7 @@ __all__ = [
     "shift",
     "shifted_grid",
     "solve",
+    "solve_adjoint",
     "standard_normal",
     "subtract",
     "two_fields",

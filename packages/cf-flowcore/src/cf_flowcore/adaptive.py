@@ -1,16 +1,17 @@
 """The adaptive loop: steps of its own choice, one host read each to accept or reject."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.control import StepControl, Tolerance, wide
+from cf_flowcore.dense import Segment, segment
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.step import Field, Run, runge_kutta_step
-from cf_flowcore.tableaus import Tableau
+from cf_flowcore.tableau import Tableau
 
 
 def solve_adaptive(
@@ -25,11 +26,12 @@ def solve_adaptive(
     first_step: float | None,
     max_step: float | None,
     keep_steps: bool,
+    record: Callable[[Segment], None] | None = None,
 ) -> Run:
     """Steps from stops[0] to stops[-1], landing exactly on every stop.
 
-    Keeps the state at each stop, or at each accepted step where `keep_steps`. A SolveError ends the run and
-    is handed back in it, with the last accepted state.
+    Keeps the state at each stop, or at each accepted step where `keep_steps`; `record` is shown every accepted step. A
+    SolveError ends the run and is handed back in it, with the last accepted state.
     """
     t, t_1 = stops[0], stops[-1]
     direction = math.copysign(1.0, t_1 - t)
@@ -55,8 +57,10 @@ def solve_adaptive(
                     continue
                 accepted += 1
                 h = abs(t_next - t) * control.after_accepted(error, previous, tableau.order)
+                k = ks[-1] if tableau.first_same_as_last else field(x_next, t_next)
+                if record is not None:
+                    record(segment(tableau, t, t_next, x, x_next, ks, k))
                 t, x, previous = t_next, x_next, error
-                k = ks[-1] if tableau.first_same_as_last else field(x, t)
                 if keep_steps or t == stop:
                     times.append(t)
                     states.append(x)

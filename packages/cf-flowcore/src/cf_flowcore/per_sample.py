@@ -15,7 +15,7 @@ from cf_flowcore.control import StepControl, Tolerance, wide
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.path import expand_like
 from cf_flowcore.step import Field
-from cf_flowcore.tableaus import Tableau
+from cf_flowcore.tableau import Tableau
 
 
 @dataclass(frozen=True)

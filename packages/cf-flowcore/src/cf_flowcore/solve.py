@@ -1,57 +1,24 @@
 """Carry samples along a velocity field: x' = v(x, t) from t_0 to t_1, in either direction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.adaptive import solve_adaptive
 from cf_flowcore.control import PI_CONTROL, StepControl, Tolerance
-from cf_flowcore.errors import SolveError
+from cf_flowcore.dense import Dense, Segment, segment
 from cf_flowcore.grid import checked_grid, even_grid
+from cf_flowcore.options import check_choice, check_method, check_positive
 from cf_flowcore.per_sample import PerSampleRun, solve_per_sample
+from cf_flowcore.solution import Solution
 from cf_flowcore.step import Field, Run, runge_kutta_step
-from cf_flowcore.tableaus import Tableau, tableau
+from cf_flowcore.tableau import Tableau
+from cf_flowcore.tableaus import tableau
 from cf_flowcore.velocity import Velocity
-
-
-@dataclass(frozen=True)
-class Solution:
-    """The end of a solve, and what it took.
-
-    x           the state at t[-1]
-    t           (k,) the times of `trajectory`, or the one of `x`; float64 on the CPU, so reading never waits
-    trajectory  (k, b, *d) the states at `t`, x_0 first, where save="grid"
-    nfe         calls of v, rejected steps and the first-step probe included
-    rows        samples that v was evaluated for, over all calls: b nfe, or less with per_sample=True
-    accepted, rejected   steps; (b,) of them with per_sample=True
-    reached     (b,) the time at which each sample stands, t[-1] where all went well; only with per_sample=True
-    failure     why an adaptive solve stopped short (only with on_fail="return"), else None; per_sample: the first cause
-    """
-
-    x: Float[Tensor, "b *d"]
-    t: Float[Tensor, "k"]
-    trajectory: Float[Tensor, "k b *d"] | None
-    nfe: int
-    rows: int
-    accepted: int | Int[Tensor, "b"]
-    rejected: int | Int[Tensor, "b"]
-    reached: Float[Tensor, "b"] | None = None
-    failure: SolveError | None = None
-
-    @property
-    def status(self) -> str:
-        """ "ok", or the name of the failure: NonFiniteVelocity, StepUnderflow, TooManyEvaluations."""
-        return "ok" if self.failure is None else type(self.failure).__name__
-
-    @property
-    def ok(self) -> bool:
-        """Whether t_1 was reached. Fixed methods always reach it; they do not look at the values."""
-        return self.failure is None
 
 
 def solve(
@@ -86,27 +53,30 @@ def solve(
 
     per_sample  every sample takes adaptive steps of its own and leaves the batch when it has arrived: v sees fewer and
                 fewer rows, and no sample's answer depends on the others. A failure ends that sample alone.
-    save     "end", or "grid": also the states of the grid (adaptive without inner times: of every step)
-    grad     "off", or "direct": backpropagate through the steps
+    save     "end"; "grid": also the states of the grid (adaptive without inner times: of every step); or "dense": the
+             solution as a function of time, which keeps the states and slopes of every step
+    grad     "off", or "direct": backpropagate through the steps (`solve_adjoint` does it without keeping them)
     on_fail  "raise" NonFiniteVelocity, StepUnderflow or TooManyEvaluations, or "return" the last state
 
     Raises ValueError for options that make no sense, naming them.
     """
-    _check_choice("save", save, ("end", "grid"))
-    _check_choice("grad", grad, ("off", "direct"))
-    _check_choice("on_fail", on_fail, ("raise", "return"))
-    _check_positive(first_step=first_step, max_step=max_step)
+    check_choice("save", save, ("end", "grid", "dense"))
+    check_choice("grad", grad, ("off", "direct"))
+    check_choice("on_fail", on_fail, ("raise", "return"))
+    check_positive(first_step=first_step, max_step=max_step)
     if not x_0.is_floating_point():
         raise ValueError(f"x_0 must be floating point, got {x_0.dtype}; x_0.float() is")
     rule, field = tableau(method), Field(v, x_0)
-    if rule.error is None:
-        if per_sample:
-            raise ValueError(
-                f"per_sample=True is for adaptive methods; {method} takes the same steps for all"
-            )
-        _check_fixed(method, steps, grid, first_step, max_step)
-    elif steps is not None:
-        raise ValueError(f"{method} chooses its steps: instead of steps={steps} pass rtol, atol or grid=")
+    check_method(
+        method,
+        rule,
+        steps=steps,
+        grid=grid,
+        first_step=first_step,
+        max_step=max_step,
+        per_sample=per_sample,
+        save=save,
+    )
     if grid is None:
         grid = [t_0, t_1] if steps is None else even_grid(steps, t_0, t_1)
     times = checked_grid(grid, t_0, t_1)
@@ -118,15 +88,17 @@ def solve(
         "first_step": first_step,
         "max_step": max_step,
     }
+    segments: list[Segment] = []
+    record = segments.append if save == "dense" else None
     with torch.set_grad_enabled(grad == "direct" and torch.is_grad_enabled()):
         if per_sample:
             own = solve_per_sample(field, x_0, times, rule, keep=save == "grid", **how)
             return _per_sample_solution(own, field, times, on_fail)
         if rule.error is None:
-            run = solve_fixed(field, x_0, times, rule, keep=save == "grid")
+            run = solve_fixed(field, x_0, times, rule, keep=save == "grid", record=record)
         else:
             keep_steps = save == "grid" and len(times) == 2
-            run = solve_adaptive(field, x_0, times, rule, keep_steps=keep_steps, **how)
+            run = solve_adaptive(field, x_0, times, rule, keep_steps=keep_steps, record=record, **how)
         trajectory = torch.stack(run.states) if save == "grid" else None
     if run.failure is not None and on_fail == "raise":
         raise run.failure
@@ -138,6 +110,7 @@ def solve(
         rows=field.rows,
         accepted=run.accepted,
         rejected=run.rejected,
+        dense=Dense(tuple(segments)) if segments else None,
         failure=run.failure,
     )
 
@@ -161,38 +134,24 @@ def _per_sample_solution(run: PerSampleRun, field: Field, times: Sequence[float]
 
 
 def solve_fixed(
-    field: Field, x: Float[Tensor, "b *d"], times: Sequence[float], rule: Tableau, *, keep: bool
+    field: Field,
+    x: Float[Tensor, "b *d"],
+    times: Sequence[float],
+    rule: Tableau,
+    *,
+    keep: bool,
+    record: Callable[[Segment], None] | None = None,
 ) -> Run:
-    """One step from each time to the next; nothing is read back from the device."""
-    states = [x]
+    """One step from each time to the next; nothing is read back from the device.
+
+    `record` is shown every step, at the price of one more call at the end: a step's last slope is the next one's first.
+    """
+    states, k = [x], None
     for t, t_next in pairwise(times):
-        x, _ = runge_kutta_step(field, rule, x, t, t_next)
+        x_next, ks = runge_kutta_step(field, rule, x, t, t_next, k)
+        if record is not None:
+            k = field(x_next, t_next)
+            record(segment(rule, t, t_next, x, x_next, ks, k))
+        x = x_next
         states = [*states, x] if keep else [x]
     return Run(list(times), states, accepted=len(times) - 1, rejected=0)
-
-
-def _check_fixed(
-    method: str,
-    steps: int | None,
-    grid: Sequence[float] | None,
-    first_step: float | None,
-    max_step: float | None,
-) -> None:
-    """A fixed method takes the steps it is given: no default number, no limits on their length."""
-    if (steps is None) == (grid is None):
-        raise ValueError(f"{method} needs steps= or grid=, one of the two, got steps={steps} and grid={grid}")
-    if first_step is not None or max_step is not None:
-        raise ValueError(f"first_step and max_step are for adaptive methods; {method} takes steps= or grid=")
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Options chosen by name."""
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")
-
-
-def _check_positive(**lengths: float | None) -> None:
-    """Step lengths are positive in either direction of time."""
-    for name, value in lengths.items():
-        if value is not None and not value > 0.0:
-            raise ValueError(f"{name} is a length and must be > 0 in either direction, got {value}")

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.errors import SolveError
-from cf_flowcore.tableaus import Tableau
+from cf_flowcore.tableau import Tableau
 from cf_flowcore.velocity import Velocity
 
 

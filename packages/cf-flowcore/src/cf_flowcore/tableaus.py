@@ -5,39 +5,7 @@
 A method with error weights e is adaptive; the others take the steps they are given.
 """
 
-import math
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Tableau:
-    """One method: stage times `c`, rows `a` (strictly lower triangle), weights `b`, error weights `error`."""
-
-    order: int
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    error: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not len(self.a) == len(self.c) == len(self.b):
-            raise ValueError(f"{len(self.c)} stages need as many rows a and weights b")
-        for i, (c, row) in enumerate(zip(self.c, self.a, strict=True)):
-            if len(row) != i or not math.isclose(sum(row), c, abs_tol=1e-14):
-                raise ValueError(f"row {i} of a must hold {i} numbers that sum to c = {c}, got {row}")
-        if self.error is not None and len(self.error) != len(self.b):
-            raise ValueError(f"{len(self.b)} stages need as many error weights, got {len(self.error)}")
-
-    @property
-    def stages(self) -> int:
-        """Evaluations of v in one step, the first included."""
-        return len(self.b)
-
-    @property
-    def first_same_as_last(self) -> bool:
-        """Whether the last stage is v at the step's end, hence the next step's first stage."""
-        return self.c[-1] == 1.0 and self.b[-1] == 0.0 and self.a[-1] == self.b[:-1]
-
+from cf_flowcore.tableau import Tableau
 
 EULER = Tableau(order=1, c=(0.0,), a=((),), b=(1.0,))
 
@@ -63,6 +31,15 @@ _DOPRI5_A = (
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
 _DOPRI5_B = (*_DOPRI5_A[-1], 0.0)
+_DOPRI5_DENSE = (
+    -12715105075 / 11282082432,
+    0.0,
+    87487479700 / 32700410799,
+    -10690763975 / 1880347072,
+    701980252875 / 199316789632,
+    -1453857185 / 822651844,
+    69997945 / 29380423,
+)
 
 DOPRI5 = Tableau(
     # Dormand & Prince 1980: b minus their embedded 4th-order weights (as scipy's RK45)
@@ -71,6 +48,7 @@ DOPRI5 = Tableau(
     a=_DOPRI5_A,
     b=_DOPRI5_B,
     error=(71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
+    dense=_DOPRI5_DENSE,
 )
 
 DOPRI5_SHAMPINE = Tableau(
@@ -89,6 +67,7 @@ DOPRI5_SHAMPINE = Tableau(
         11 / 84 - 649 / 6300,
         -1 / 60,
     ),
+    dense=_DOPRI5_DENSE,
 )
 
 BOSH3 = Tableau(
@@ -143,6 +122,16 @@ TSIT5 = Tableau(
         0.5823571654525552,
         -0.45808210592918697,
         1 / 66,
+    ),
+    # one direction is free in the conditions of order 4; this is the shortest
+    dense=(
+        -0.9094322442330158,
+        0.1675905547533556,
+        1.854598982458695,
+        -4.869163534276014,
+        0.38023592987141086,
+        2.0989772702533114,
+        1.277193041172256,
     ),
 )
 
