@@ -246,7 +246,7 @@ def test_a_caption_longer_than_the_model_reads(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--solver", "eular"], "unknown solver 'eular'; known: euler, midpoint, heun, rk4, dopri5"),
+        (["--solver", "eular"], "unknown solver 'eular'; known: euler, midpoint, heun, rk4, bosh3, dopri5"),
         (["--steps", "0"], "steps must be"),
         (["--temperature", "-1"], "temperature must be"),
         (["--scale", "nan"], "scale must be"),

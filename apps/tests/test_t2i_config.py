@@ -85,7 +85,7 @@ def test_there_is_a_weight_for_each_scale():
         (lambda: LossConfig(encoder_weight=-0.5), "encoder_weight must be zero or more, got -0.5"),
         (
             lambda: SampleConfig(solver="eular"),
-            "unknown solver 'eular'; known: euler, midpoint, heun, rk4, dopri5",
+            "unknown solver 'eular'; known: euler, midpoint, heun, rk4, bosh3, dopri5",
         ),
         (lambda: SampleConfig(steps=0), "steps must be a whole number, 1 or more, got 0"),
         (lambda: SampleConfig(scale=float("nan")), "scale must be a finite number, got nan"),
