@@ -76,13 +76,6 @@ def test_a_shift_keeps_the_ends_moves_towards_the_source_and_is_undone_by_its_in
     assert torch.equal(shift(t, 1.0), t)
 
 
-def test_diffusers_shifts_the_same_way():
-    scheduler = pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler(shift=3.0)
-    scheduler.set_timesteps(sigmas=[0.9, 0.5, 0.1])
-    ours = 1 - shift(1 - torch.tensor([0.9, 0.5, 0.1]), 3.0)
-    torch.testing.assert_close(scheduler.sigmas[:3], ours)
-
-
 def test_the_resolution_factor_is_the_root_of_the_ratio_of_pixels():
     assert resolution_factor(1024 * 1024, 256 * 256) == 4.0
     with pytest.raises(ValueError, match="got 0 and 4"):
