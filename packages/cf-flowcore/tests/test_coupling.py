@@ -111,6 +111,11 @@ def test_bad_input_is_refused():
         optimal_transport(x_0, x_1 * math.nan, method="sinkhorn")
     with pytest.raises((ValueError, TypeCheckError)):
         optimal_transport(x_0, x_1, condition=x_1[:3])
+    for weight in (1.0, math.inf):
+        with pytest.raises(ValueError, match="condition must be finite"):
+            optimal_transport(x_0, x_1, method="sinkhorn", condition=x_1 * math.nan, weight=weight)
+    with pytest.raises(ValueError, match="weight must be zero or more, got -1"):
+        optimal_transport(x_0, x_1, condition=x_1, weight=-1.0)
     with pytest.raises(ValueError, match="regularisation must be positive, got 0"):
         optimal_transport(x_0, x_1, method="sinkhorn", regularisation=0.0)
 

@@ -86,7 +86,7 @@ def test_two_fields_are_guided_like_two_halves(scale):
     torch.testing.assert_close(found, scale * V_C + (1 - scale) * V_U)
 
 
-@pytest.mark.parametrize("options", [{}, {"rescale": 0.7}, {"interval": (0.3, 0.6)}])
+@pytest.mark.parametrize("options", [{}, {"rescale": 0.7}, {"zero_star": True}, {"interval": (0.3, 0.6)}])
 def test_scale_one_is_bit_for_bit_the_conditional_field(options):
     v_c, v_u = (lambda x, t: torch.sin(7 * x)), (lambda x, t: torch.cos(5 * x) / 3)
     assert torch.equal(two_fields(v_c, v_u, 1.0, **options)(X, T), v_c(X, T))
@@ -136,3 +136,13 @@ def test_before_zero_until_nothing_moves():
 def test_options_outside_their_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         classifier_free(Recorder(), 2.0, **options)
+
+
+@pytest.mark.parametrize("options", [{"rescale": 0.7}, {"zero_star": True}])
+def test_states_without_dimensions_are_guided_sample_by_sample(options):
+    """(b,) states, each as (b, 1) would be: no number of one sample enters another's."""
+    flat, column = X[:, 0], X[:, :1]
+    found = two_fields(lambda x, t: 3 * x + 1, lambda x, t: x - 2, 4.0, **options)(flat, T)
+    wanted = two_fields(lambda x, t: 3 * x + 1, lambda x, t: x - 2, 4.0, **options)(column, T)
+    torch.testing.assert_close(found, wanted[:, 0])
+    assert found.isfinite().all()

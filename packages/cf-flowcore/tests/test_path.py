@@ -194,7 +194,7 @@ def test_the_time_of_a_ratio_is_found_whatever_the_common_factor(path):
 
 def test_a_ratio_that_a_path_does_not_reach_gives_its_nearer_end():
     a, b = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
-    for path in (VP(), TRIGONOMETRIC):
+    for path in (VP(), VE(), CondOT(sigma_min=0.3), Cosine(), Polynomial(2.0), TRIGONOMETRIC):
         torch.testing.assert_close(path.t_of(a, b), torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
 
 

@@ -59,6 +59,12 @@ def optimal_transport(
     if condition is not None:
         if len(condition) != len(x_1):
             raise ValueError(f"condition must have one row per sample, got {len(condition)} for {len(x_1)}")
+        if not bool(torch.isfinite(condition).all()):
+            raise ValueError("condition must be finite; a NaN equals nothing, not even itself")
+        if not weight >= 0.0:
+            raise ValueError(
+                f"weight must be zero or more, got {weight}; inf keeps samples with their own condition"
+            )
         if math.isinf(weight):
             flat = condition.reshape(len(condition), -1)
             forbidden = (flat[:, None] != flat[None]).any(-1)

@@ -76,5 +76,6 @@ class Dense:
         forward = last > first
         if not min(first, last) <= t <= max(first, last):
             raise ValueError(f"t={t:g} lies outside what was solved, {first:g} to {last:g}")
-        starts = [s.t if forward else -s.t for s in self.segments]
-        return self.segments[bisect_right(starts, t if forward else -t) - 1].at(t)
+        sign = 1.0 if forward else -1.0
+        place = bisect_right(self.segments, sign * t, key=lambda s: sign * s.t)
+        return self.segments[place - 1].at(t)

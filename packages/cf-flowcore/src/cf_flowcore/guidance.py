@@ -128,13 +128,16 @@ class _Rule:
 
 def _nearest_multiple(v_u: Float[Tensor, "b *d"], v_c: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
     """The multiple of v_u nearest to v_c, sample by sample; v_u itself where it is zero."""
-    over = tuple(range(1, v_u.ndim))
-    inner, size = (v_c * v_u).sum(over, keepdim=True), v_u.square().sum(over, keepdim=True)
-    return torch.where(size > 0, inner / size.clamp(min=torch.finfo(size.dtype).tiny), 1.0) * v_u
+    flat_c, flat_u = (v.reshape(len(v), -1) for v in (v_c, v_u))
+    inner, size = (flat_c * flat_u).sum(1), flat_u.square().sum(1)
+    multiple = torch.where(size > 0, inner / size.clamp(min=torch.finfo(size.dtype).tiny), 1.0)
+    return expand_like(multiple, v_u) * v_u
 
 
 def _std(v: Float[Tensor, "b *d"]) -> Float[Tensor, "b *ones"]:
-    return v.flatten(1).std(1).clamp(min=torch.finfo(v.dtype).tiny).view(-1, *[1] * (v.ndim - 1))
+    """Of each sample, over its numbers; a single one has none, and its ratio to another is 1."""
+    std = v.reshape(len(v), -1).std(1, correction=0)
+    return expand_like(std.clamp(min=torch.finfo(v.dtype).tiny), v)
 
 
 def _chosen(
@@ -145,7 +148,9 @@ def _chosen(
     interval: tuple[float, float],
 ) -> Velocity:
     """The cheapest field that is this guidance."""
-    if rule.plain and rule.scale == 1.0 and not rule.zero_star:
+    if (
+        rule.plain and rule.scale == 1.0
+    ):  # v_u has no part in it, whatever is done to it, and nothing to rescale
         return conditional
     inside = (
         unconditional if rule.plain and rule.scale == 0.0 and not (rule.zero_star or rule.rescale) else guided

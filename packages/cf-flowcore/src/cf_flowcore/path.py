@@ -134,7 +134,7 @@ class CondOT(Path):
 
     def t_of(self, a: Coefficient, b: Coefficient) -> Coefficient:
         """t = a / (b + (1 - sigma_min) a)"""
-        return a / (b + (1.0 - self.sigma_min) * a)
+        return (a / (b + (1.0 - self.sigma_min) * a)).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,8 @@ class Cosine(Path):
     ) -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
         """a = sin(pi t / 2), b = cos(pi t / 2), da = pi/2 b, db = -pi/2 a"""
         quarter = math.pi / 2
-        a, b = (
-            torch.sin(quarter * t),
-            torch.sin(quarter * (1.0 - t)),
-        )  # the cosine has no digits left near t = 1
+        a = torch.sin(quarter * t)
+        b = torch.sin(quarter * (1.0 - t))  # the cosine has no digits left near t = 1
         return a, b, quarter * b, -quarter * a
 
     def t_of(self, a: Coefficient, b: Coefficient) -> Coefficient:
