@@ -89,3 +89,19 @@ def test_one_hard_sample_shortens_the_steps_of_all():
     easy = solve(lambda x, t: -x, X_0)
     rate = torch.tensor([1.0, 1.0, 1.0, 50.0], dtype=torch.float64)[:, None]
     assert solve(lambda x, t: -rate * x, X_0).nfe > easy.nfe
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5", "dopri8"])
+def test_max_nfe_is_never_passed_whether_the_last_stage_is_handed_on_or_not(method, per_sample):
+    for most in range(30, 60):
+        solution = solve(
+            restless_everywhere, X_0, method=method, max_nfe=most, on_fail="return", per_sample=per_sample
+        )
+        assert not solution.ok
+        assert solution.nfe <= most
+
+
+def restless_everywhere(x, t):
+    """Oscillates far too fast for the calls allowed, whichever rows are left."""
+    return 3000 * torch.cos(3000 * t)[:, None] + 0 * x

@@ -136,7 +136,7 @@ def _check_can_go_on(
     ratios: Float[Tensor, "b *d"] | None,
 ) -> None:
     """Raises where another step of size h at t is forbidden, naming the sample with the largest error."""
-    out_of_calls = field.nfe + tableau.stages - 1 > max_nfe
+    out_of_calls = field.nfe + tableau.calls > max_nfe
     if not out_of_calls and t + h != t and t - h != t:
         return
     sample = None if ratios is None else int(ratios.reshape(len(ratios), -1).square().sum(dim=1).argmax())

@@ -74,7 +74,7 @@ def solve_per_sample(
     if states is not None:
         states[0] = x.detach()
     while len(rows.row):
-        if field.nfe + tableau.stages - 1 > max_nfe:
+        if field.nfe + tableau.calls > max_nfe:
             worst = int(rows.h.argmin())
             failure = failure or too_many_evaluations(
                 field.nfe, max_nfe, float(rows.t[worst]), int(rows.row[worst])

@@ -33,6 +33,11 @@ class Tableau:
         return len(self.b)
 
     @property
+    def calls(self) -> int:
+        """Evaluations of v in an adaptive step: its first stage is there already, the next step needs one."""
+        return self.stages - 1 if self.first_same_as_last else self.stages
+
+    @property
     def first_same_as_last(self) -> bool:
         """Whether the last stage is v at the step's end, hence the next step's first stage."""
         return self.c[-1] == 1.0 and self.b[-1] == 0.0 and self.a[-1] == self.b[:-1]
