@@ -12,13 +12,14 @@ from cf_apps.data import shapes_captions
 from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
 from cf_apps.data.shapes_captions import OPEN, PREFIXES, STATED, Rates, describe
 from cf_apps.data.shapes_render import render
-from cf_apps.data.shapes_scene import COLOURS, SHAPES, Scenes, draw_scenes
+from cf_apps.data.shapes_scene import COLOURS, LISTED, RELATED, SHAPES, THIRDS, Scenes, draw_scenes
 from cf_apps.t2i.presets import t2i_preset
 from cf_encoders import Vocabulary
 from cf_eval import TASKS, Detection, everything_right, satisfies
 
 N = 360
 SHAPE, COLOUR = list(SHAPES), list(COLOURS)
+RNG = random.Random(0)
 TRUE_PICTURES = 0.99  # the issue asks for 0.94; every one is read rightly today
 
 
@@ -136,17 +137,56 @@ def test_most_captions_say_where_everything_stands_and_some_next_to_nothing():
         for caption in captions
     )
     share = {key: count / sum(said.values()) for key, count in said.items()}
-    assert share[(True, True)] == pytest.approx(0.85 * 0.95, abs=0.04)
-    assert share[(False, False)] == pytest.approx(0.15 * 0.9, abs=0.04)
+    assert share[(True, True)] == pytest.approx(0.86 * 0.95, abs=0.04)
+    assert share[(False, False)] == pytest.approx(0.14 * 0.9, abs=0.04)
 
 
 @pytest.mark.parametrize(("rates", "placed"), [(STATED, True), (OPEN, False)])
 def test_captions_of_one_kind_can_be_asked_for(rates, placed):
-    scenes, rng = scenes_of(14), random.Random(0)
+    scenes, rng = scenes_of(14, 4 * N), random.Random(0)
     for task in (None, *TASKS):
-        some = [c for row in range(N) if (c := describe(scenes, row, rng, task, rates)) is not None]
+        some = [c for row in range(4 * N) if (c := describe(scenes, row, rng, task, rates)) is not None]
         assert len(some) > 30
         assert {w.x is not None for caption in some for w in caption.expectation.wanted} == {placed}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_only_where_objects_stand_as_expected_may_a_caption_keep_silent_about_it(task):
+    scenes, rng = scenes_of(16, 4 * N), random.Random(0)
+    grid = torch.tensor(THIRDS)
+    cells = torch.stack([(k[..., None] - grid).abs().argmin(-1) for k in (scenes.x, scenes.y)], -1).tolist()
+    silent = set()
+    for row in range(len(scenes)):
+        if describe(scenes, row, rng, task, OPEN) is not None:
+            silent.add(
+                tuple(
+                    tuple(cell)
+                    for cell, is_there in zip(cells[row], scenes.present[row], strict=True)
+                    if is_there
+                )
+            )
+    if task == "position":
+        assert silent == {*RELATED[2], *RELATED[3]}
+    elif task in ("single_object", "colours"):
+        assert silent == {LISTED[1]}
+    elif task == "counting":
+        assert silent == {LISTED[2], LISTED[3]}
+    else:  # of three, two of a kind are named together: the scene's own order may differ from the caption's
+        assert {LISTED[2], LISTED[3]} <= silent
+        assert {tuple(sorted(layout)) for layout in silent} == {tuple(sorted(LISTED[n])) for n in (2, 3)}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_expected_layouts_of_two_objects_show_the_four_relations(count):
+    for layout, word in zip(RELATED[count], ("left of", "right of", "above", "below"), strict=True):
+        places = [(THIRDS[column], THIRDS[row]) for column, row in layout]
+        names = (("circle", "red"), ("square", "blue"), ("triangle", "green"))
+        it = scene(*((*name, *place) for name, place in zip(names, places, strict=False)))
+        silent = {c.text for _ in range(200) if (c := describe(it, 0, RNG, "position", OPEN)) is not None}
+        assert any(f"circle {word} a" in text for text in silent)
+        assert not any(
+            other in text for text in silent for other in {"left of", "right of", "above", "below"} - {word}
+        )
 
 
 # ---------------------------------------------------------------------------------- the words
@@ -189,14 +229,14 @@ def test_a_named_place_leaves_the_true_centre_some_room():
 @pytest.mark.parametrize(
     ("dx", "dy", "words"),
     [
-        (0.4, 0.1, {"left of", "to the left of"}),
-        (-0.4, 0.1, {"right of", "to the right of"}),
-        (0.1, 0.4, {"above", "over"}),
-        (0.1, -0.4, {"below", "under"}),
+        (0.5, 0.1, {"left of", "to the left of"}),
+        (-0.5, 0.1, {"right of", "to the right of"}),
+        (0.1, 0.5, {"above", "over"}),
+        (0.1, -0.5, {"below", "under"}),
     ],
 )
 def test_a_relation_is_that_of_the_first_object_to_the_second(dx, dy, words):
-    it = scene(("circle", "red", 0.5, 0.5), ("square", "blue", 0.5 + dx, 0.5 + dy))
+    it = scene(("circle", "red", 0.5 - dx / 2, 0.5 - dy / 2), ("square", "blue", 0.5 + dx / 2, 0.5 + dy / 2))
     texts = texts_of(it, "position")
     plain = {f"a red circle {word} a blue square" for word in words}
     assert plain <= texts
@@ -220,16 +260,16 @@ def test_objects_that_cannot_be_told_apart_have_no_relation():
 
 
 def test_counts_and_groups_are_written_as_words():
-    three = scene(*[("square", "green", x, 0.5) for x in (0.2, 0.5, 0.8)])
+    three = scene(("square", "green", 0.5, 0.2), ("square", "green", 0.2, 0.8), ("square", "green", 0.8, 0.8))
     assert {"three squares", "three green squares", "three small green squares"} <= texts_of(
         three, "counting"
     )
     assert any(text.startswith("there are three") for text in texts_of(three, "counting"))
-    mixed = scene(("circle", "red", 0.2, 0.2), ("circle", "red", 0.8, 0.2), ("square", "blue", 0.5, 0.8))
+    mixed = scene(("circle", "red", 0.5, 0.2), ("circle", "red", 0.2, 0.8), ("square", "blue", 0.8, 0.8))
     assert "two red circles and a blue square" in texts_of(mixed, "attribute_binding")
     assert "two circles and a square" in texts_of(mixed, "two_objects")
     several = scene(
-        ("circle", "red", 0.2, 0.2), ("square", "blue", 0.8, 0.2), ("triangle", "green", 0.5, 0.8)
+        ("circle", "red", 0.5, 0.2), ("square", "blue", 0.2, 0.8), ("triangle", "green", 0.8, 0.8)
     )
     assert "a red circle, a blue square and a green triangle" in texts_of(several, "attribute_binding")
 

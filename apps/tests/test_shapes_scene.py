@@ -9,10 +9,14 @@ from cf_apps.data.shapes_scene import (
     COLOURS,
     COUNT_SHARES,
     GAP,
+    LISTED,
     MARGIN,
+    ORDERLY_SHARE,
     PAIRS,
+    RELATED,
     SHAPES,
     SIZES,
+    THIRDS,
     Scenes,
     area_border,
     draw_scenes,
@@ -114,6 +118,23 @@ def test_four_scenes_in_ten_hold_copies_of_one_kind():
     alike = torch.stack([(k == k[:, :1]).all(1) for k in attributes]).all(0).float().mean()
     by_chance = 0.6 / (3 * 6 * 2) ** 2
     assert alike == pytest.approx(0.4 + by_chance, abs=4 * (0.24 / 12_000) ** 0.5)
+
+
+def test_one_scene_in_four_is_laid_out_as_expected_in_every_way():
+    scenes = draw(12_000)
+    grid = torch.tensor(THIRDS)
+    cells = torch.stack([(k[..., None] - grid).abs().argmin(-1) for k in (scenes.x, scenes.y)], -1)
+    for count, listed in LISTED.items():
+        mine = cells[scenes.present.sum(1) == count, :count]
+        share = {
+            layout: (mine == torch.tensor(layout)).all(-1).all(-1).float().mean().item()
+            for layout in {listed, *RELATED.get(count, ())}
+        }
+        spread = 4 * (ORDERLY_SHARE * (1 - ORDERLY_SHARE) / len(mine)) ** 0.5
+        # further ones by chance: one place in nine, fewer layouts of two and three
+        assert ORDERLY_SHARE - spread < sum(share.values()) < ORDERLY_SHARE + 0.12
+        assert all(layout_share > ORDERLY_SHARE / 10 for layout_share in share.values())
+        assert max(share, key=share.get) == listed
 
 
 def test_depth_lies_in_front_of_the_wall_and_every_object_has_its_own():

@@ -1,7 +1,8 @@
 """Captions for scenes: a small grammar with several phrasings, and what each caption promises.
 
 A caption mentions some of the truth and leaves the rest open. `describe` returns the words together with the
-`Expectation` that a picture drawn from them has to meet.
+`Expectation` that a picture drawn from them has to meet. Only of objects that stand where one expects them anyway may
+it keep silent about where they stand.
 """
 
 import random
@@ -9,7 +10,18 @@ from dataclasses import dataclass, replace
 
 from cf_eval.composition import Expectation, Wanted
 
-from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, area_border
+from cf_apps.data.shapes_scene import (
+    BACKGROUNDS,
+    COLOURS,
+    LISTED,
+    RELATED,
+    SHAPES,
+    SIZES,
+    THIRDS,
+    Layout,
+    Scenes,
+    area_border,
+)
 
 COUNTS = {2: "two", 3: "three"}
 PREFIXES = ("", "", "", "a picture of ", "an image of ", "there is ")
@@ -19,6 +31,7 @@ RELATION_WORDS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
+_SHAPES, _COLOURS, _SIZES, _GROUNDS = (list(it) for it in (SHAPES, COLOURS, SIZES, BACKGROUNDS))
 COLUMNS = {"left": (0.0, 0.40), "center": (0.30, 0.70), "right": (0.60, 1.0)}
 ROWS = {"top": (0.0, 0.40), "center": (0.30, 0.70), "bottom": (0.60, 1.0)}
 
@@ -41,8 +54,9 @@ class Rates:
     ground: float
 
 
-# Where objects stand when no word says so, a model must decide from noise alone, and learns slowly.
-STATED, OPEN, OPEN_SHARE = Rates(0.9, 0.8, 1.0, 0.95), Rates(0.9, 0.2, 0.0, 0.1), 0.15
+# What no word says a model must decide from noise alone, and learns slowly.
+STATED, OPEN = Rates(0.9, 0.8, 1.0, 0.95), Rates(0.9, 0.2, 0.0, 0.1)
+OPEN_SHARE = 0.6  # of captions that may leave open where objects stand
 
 
 @dataclass(frozen=True)
@@ -69,30 +83,27 @@ def describe(
 ) -> Caption | None:
     """A caption of one scene. task: one of `cf_eval.composition.TASKS`; None lets the scene and the dice decide.
 
-    rates: how much it says; None throws dice between STATED and, OPEN_SHARE of the time, OPEN.
+    rates: how much it says; None throws dice between STATED and, where the layout allows it, OPEN.
 
-    Returns None when the scene cannot serve the task (a counting caption of three different shapes, say).
+    Returns None when the scene cannot serve the task (a counting caption of three different shapes, say), or the rates.
     """
     objects = _objects(scenes, row)
-    background = list(BACKGROUNDS)[scenes.background[row]]
+    background = _GROUNDS[scenes.lists["background"][row]]
     if task is None:
         possible = {t: c for t in _SENTENCES if (c := _sentence(t, objects, background, rng, rates))}
-        # one object, one kind or several kinds: some sentence always fits
-        return rng.choice(list(possible.values()))
+        # one object, one kind or several kinds: some sentence that states places always fits
+        return rng.choice(list(possible.values())) if possible else None
     return _sentence(task, objects, background, rng, rates)
 
 
 def _objects(scenes: Scenes, row: int) -> list[_Object]:
+    it = scenes.lists
     return [
-        _Object(
-            list(SHAPES)[scenes.shape[row, i]],
-            list(COLOURS)[scenes.colour[row, i]],
-            list(SIZES)[scenes.size[row, i]],
-            float(scenes.x[row, i]),
-            float(scenes.y[row, i]),
+        _Object(_SHAPES[shape], _COLOURS[colour], _SIZES[size], x, y)
+        for present, shape, colour, size, x, y in zip(
+            *(it[name][row] for name in ("present", "shape", "colour", "size", "x", "y")), strict=True
         )
-        for i in range(scenes.present.shape[1])
-        if scenes.present[row, i]
+        if present
     ]
 
 
@@ -100,7 +111,9 @@ def _sentence(
     task: str, objects: list[_Object], background: str, rng: random.Random, rates: Rates | None
 ) -> Caption | None:
     """One whole caption: a prefix, the task's own clause, sometimes the ground."""
-    rates = rates or (OPEN if rng.random() < OPEN_SHARE else STATED)
+    if rates is None:
+        terse = _sentence(task, objects, background, rng, OPEN) if rng.random() < OPEN_SHARE else None
+        return terse or _sentence(task, objects, background, rng, STATED)
     clause = _SENTENCES[task](objects, rng, _Says(rng.random() < rates.place, rates))
     if clause is None:
         return None
@@ -120,7 +133,7 @@ Clause = tuple[str, tuple[Wanted, ...], tuple[tuple[int, str, int], ...]]
 
 def _single_object(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a large triangle at the top left"""
-    if len(objects) != 1:
+    if len(objects) != 1 or not (says.placed or _as_listed(objects)):
         return None
     noun, wanted = _group(objects, rng.random() < says.rates.colour, says, rng)
     return noun, wanted, ()
@@ -128,7 +141,7 @@ def _single_object(objects: list[_Object], rng: random.Random, says: _Says) -> C
 
 def _colours(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """a small red circle on the right"""
-    if len(objects) != 1:
+    if len(objects) != 1 or not (says.placed or _as_listed(objects)):
         return None
     noun, wanted = _group(objects, True, says, rng)
     return noun, wanted, ()
@@ -149,7 +162,7 @@ def _listing(objects: list[_Object], rng: random.Random, says: _Says, colour: bo
     kinds: dict[tuple[str, str | None], list[_Object]] = {}
     for it in objects:
         kinds.setdefault((it.shape, it.colour if colour else None), []).append(it)
-    if len(kinds) < 2:
+    if len(kinds) < 2 or not (says.placed or _as_listed([it for alike in kinds.values() for it in alike])):
         return None
     groups = [_group(alike, colour, says, rng) for alike in kinds.values()]
     nouns = [noun for noun, _ in groups]
@@ -158,7 +171,7 @@ def _listing(objects: list[_Object], rng: random.Random, says: _Says, colour: bo
 
 def _counting(objects: list[_Object], rng: random.Random, says: _Says) -> Clause | None:
     """three small red circles at the top left, in the center and on the right"""
-    if len(objects) < 2 or len({it.shape for it in objects}) > 1:
+    if len(objects) < 2 or len({it.shape for it in objects}) > 1 or not (says.placed or _as_listed(objects)):
         return None
     same_colour = len({it.colour for it in objects}) == 1
     noun, wanted = _group(objects, same_colour and rng.random() < says.rates.colour, says, rng)
@@ -190,6 +203,8 @@ def _position(objects: list[_Object], rng: random.Random, says: _Says) -> Clause
     if relation is None or (objects[0].shape, objects[0].colour) == (objects[1].shape, objects[1].colour):
         return None
     if not colour and objects[0].shape == objects[1].shape:
+        return None
+    if not says.placed and _layout(objects) not in RELATED[len(objects)]:
         return None
     (first, second, *third), wanted = zip(*(_group([it], colour, says, rng) for it in objects), strict=True)
     short, long = RELATION_WORDS[relation]
@@ -224,6 +239,19 @@ def _place(it: _Object, rng: random.Random) -> tuple[str, Bounds, Bounds]:
     if row == "center":
         return f"on the {column}", x, y
     return f"at the {row} {column}", x, y
+
+
+def _as_listed(objects: list[_Object]) -> bool:
+    """Whether a caption may list objects, in this order, and keep silent about where they stand."""
+    return _layout(objects) == LISTED[len(objects)]
+
+
+def _layout(objects: list[_Object]) -> Layout:
+    return tuple((_third(it.x), _third(it.y)) for it in objects)
+
+
+def _third(value: float) -> int:
+    return min(range(len(THIRDS)), key=lambda i: abs(value - THIRDS[i]))
 
 
 def _relation(a: _Object, b: _Object) -> str | None:

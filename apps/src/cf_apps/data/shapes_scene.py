@@ -1,6 +1,8 @@
 """Scenes of one to three shapes, drawn at random: the exact truth behind `captioned_shapes`."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -43,6 +45,21 @@ MAX_OBJECTS = 3
 COUNT_SHARES = (0.35, 0.4, 0.25)  # of scenes with one, two and three objects
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
+Layout = tuple[tuple[int, int], ...]  # (column, row) on the grid of thirds, object by object
+# Where one expects objects of which nothing is said but their names, by how many there are ...
+LISTED: dict[int, Layout] = {1: ((1, 1),), 2: ((0, 1), (2, 1)), 3: ((1, 0), (0, 2), (2, 2))}
+# ... and where one expects them when the first is left of, right of, above or below the second.
+RELATED: dict[int, tuple[Layout, ...]] = {
+    2: (((0, 1), (2, 1)), ((2, 1), (0, 1)), ((1, 0), (1, 2)), ((1, 2), (1, 0))),
+    3: (
+        ((0, 2), (2, 2), (1, 0)),
+        ((2, 2), (0, 2), (1, 0)),
+        ((0, 0), (0, 2), (2, 1)),
+        ((0, 2), (0, 0), (2, 1)),
+    ),
+}
+ORDERLY_SHARE = 0.25  # of scenes that are laid out as expected, half of them each way
+
 
 @dataclass(frozen=True)
 class Scenes:
@@ -66,11 +83,17 @@ class Scenes:
     def __getitem__(self, rows: Tensor | slice) -> "Scenes":
         return Scenes(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    @cached_property
+    def lists(self) -> dict[str, list[Any]]:
+        """The same arrays as plain lists: single numbers are slow to read from tensors."""
+        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+
 
 def draw_scenes(n: int, generator: torch.Generator, *, overlap: float = 0.0) -> Scenes:
     """n random scenes. overlap: 0 keeps all objects apart, up to 1 lets them hide one another (for depth).
 
-    Two in five of the scenes with several objects hold copies of one kind, so that counting is learned too.
+    Two in five of the scenes with several objects hold copies of one kind, so that counting is learned too. One in
+    four is laid out as one expects when nothing is said about places, so that captions need not always name them.
     """
     if not 0.0 <= overlap <= 1.0:
         raise ValueError(f"overlap must be between 0 and 1, got {overlap}")
@@ -116,7 +139,7 @@ def _place_apart(
     present: Tensor, reach: _Reach, generator: torch.Generator, overlap: float
 ) -> tuple[Tensor, Tensor]:
     """Centres (n, 3) such that the objects' boxes keep their distance: the first of 48 candidate layouts that does."""
-    x, y = _candidates(reach, generator)  # (n, 48, 3)
+    x, y = _candidates(present, reach, generator)  # (n, 48, 3)
     absent = ~present[:, None]
     pairs = [_clearance(x, y, reach, i, j) + 10.0 * (absent[..., i] | absent[..., j]) for i, j in PAIRS]
     clear = torch.stack(pairs).amin(0)  # (n, 48)
@@ -127,18 +150,40 @@ def _place_apart(
     return x[row, best], y[row, best]
 
 
-def _candidates(reach: _Reach, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """48 layouts near distinct places of a 3 x 3 grid; the last 8 near corners, where three large objects fit."""
+def _candidates(present: Tensor, reach: _Reach, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """48 layouts near distinct places of a 3 x 3 grid; the last 8 near corners, where three large objects fit.
+
+    The first is as expected in ORDERLY_SHARE of the scenes.
+    """
     n, tries, corners = len(reach.side), 40, 8
     place = torch.rand(n, tries, 9, generator=generator).argsort(-1)[..., :MAX_OBJECTS]
     corner = torch.rand(n, corners, 4, generator=generator).argsort(-1)[..., :MAX_OBJECTS]
-    column = torch.cat([place % 3, corner % 2 * 2], 1)
-    row = torch.cat([place // 3, corner // 2 * 2], 1)
+    cells = torch.cat(
+        [torch.stack([place % 3, place // 3], -1), torch.stack([corner % 2, corner // 2], -1) * 2], 1
+    )  # (n, 48, 3, 2)
+    orderly = torch.rand(n, generator=generator) < ORDERLY_SHARE
+    cells[orderly, 0] = _expected(present[orderly].sum(1), generator)
     jitter = JITTER * (2 * torch.rand(2, n, tries + corners, MAX_OBJECTS, generator=generator) - 1)
     thirds = torch.tensor(THIRDS)
-    x = (thirds[column] + jitter[0]).clamp(reach.side + MARGIN, 1 - reach.side - MARGIN)
-    y = (thirds[row] + jitter[1]).clamp(reach.up + MARGIN, 1 - reach.down - MARGIN)
+    x = (thirds[cells[..., 0]] + jitter[0]).clamp(reach.side + MARGIN, 1 - reach.side - MARGIN)
+    y = (thirds[cells[..., 1]] + jitter[1]).clamp(reach.up + MARGIN, 1 - reach.down - MARGIN)
     return x, y
+
+
+def _expected(count: Int64[Tensor, "m"], generator: torch.Generator) -> Int64[Tensor, "m 3 2"]:
+    """A layout for each number of objects: LISTED in half the cases, else one of RELATED. Absent ones lie anywhere."""
+    ways = 4
+    choices = torch.tensor([[_padded(it) for it in _choices(n, ways)] for n in LISTED])  # (3, 8, 3, 2)
+    return choices[count - 1, torch.randint(2 * ways, count.shape, generator=generator)]
+
+
+def _choices(count: int, ways: int) -> tuple[Layout, ...]:
+    listed = LISTED[count]
+    return (listed,) * ways + RELATED.get(count, (listed,) * ways)
+
+
+def _padded(layout: Layout) -> Layout:
+    return layout + ((1, 1),) * (MAX_OBJECTS - len(layout))
 
 
 def _clearance(x: Tensor, y: Tensor, reach: _Reach, i: int, j: int) -> Tensor:
