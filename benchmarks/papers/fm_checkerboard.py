@@ -26,7 +26,8 @@ from typing import Any
 
 import torch
 from cf_flowcore import Velocity, solve
-from fm_methods import METHODS, Method, train
+from fm_methods import METHODS, Method
+from fm_training import Plan, train
 from torch import Tensor, nn
 
 NFES = (4, 6, 8, 10, 20, 40, 100)
@@ -114,7 +115,9 @@ def run(name: str, method: Method, scale: Scale, seed: int) -> tuple[Result, Ten
         net = MLP(scale.width, scale.depth)
     begin = time.monotonic()
 
-    def show(step: int, loss: float) -> None:
+    def show(step: int, loss: Tensor) -> None:
+        if step % 100:
+            return
         rate = (step + 1) / (time.monotonic() - begin)
         print(
             f"\r{name}, seed {seed}: {step}/{scale.steps}  {rate:.0f} steps/s  loss {loss:.3f} ",
@@ -126,10 +129,9 @@ def run(name: str, method: Method, scale: Scale, seed: int) -> tuple[Result, Ten
         method,
         net,
         lambda g: checkerboard(scale.batch, g),
-        steps=scale.steps,
-        lr=scale.lr,
-        generator=generator,
-        progress=show,
+        Plan(scale.steps, scale.lr),
+        generator,
+        show,
     )
     seconds = time.monotonic() - begin
     v, x_0 = (

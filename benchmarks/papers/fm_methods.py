@@ -1,10 +1,9 @@
-"""The five trainings that the Flow Matching paper compares, on one network each: path, loss, and what is predicted."""
+"""The five methods that the Flow Matching paper compares, on one network each: path, loss, and what is predicted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from cf_flowcore import (
     VP,
     CondOT,
@@ -49,29 +48,3 @@ METHODS = {
     "FM w/ Diffusion": Method(VP(), flow_matching_loss, "velocity"),
     "FM w/ OT": Method(CondOT(gaussian_source=True), flow_matching_loss, "velocity"),
 }
-
-
-def train(
-    method: Method,
-    net: torch.nn.Module,
-    draw: Callable[[torch.Generator], Tensor],
-    *,
-    steps: int,
-    lr: float,
-    generator: torch.Generator,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
-) -> None:
-    """Adam with a cosine to zero; x_0 is noise drawn from the generator, `draw` gives a batch of data."""
-    adam = torch.optim.Adam(net.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    for step in range(steps):
-        x_1 = draw(generator)
-        x_0 = torch.randn(x_1.shape, generator=generator, device=x_1.device)
-        loss = method.loss(net, x_0, x_1, path=method.path, generator=generator).mean()
-        adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        adam.step()
-        schedule.step()
-        if step % 100 == 0:
-            progress(step, loss.item())

@@ -1,12 +1,14 @@
-"""What a solver costs on top of the field it calls: ours and torchdiffeq's, as ratios to a bare loop.
+"""What a solver costs on top of the field it calls: ours and the peers', as ratios to a bare loop.
 
-    uv run python benchmarks/peers/solvers.py --repeats 31 --out benchmarks/results/solvers.json
+    uv run --isolated --no-project --with ./packages/cf-flowcore --with torchdiffeq --with torchode --with torchdyn \\
+        --with diffusers python benchmarks/peers/solvers.py --repeats 31 --out benchmarks/results/solvers.json
 
 The field is an MLP 3-64-64-2 trained for a moment (8 Gaussians), batch 256: so cheap that the overhead shows.
 `raw` calls the field as often as the solver did, on as many rows each time, with nothing around it; for ln p it is the
 field and one vector-Jacobian product. Thread CPU time on one thread; raw,
-solve, raw are interleaved and the ratio is taken within each repeat, so a busy machine moves both. The last
-column is for a field that does nothing on a state of the size of images, (256, 3072). Compare ratios.
+solve, raw are interleaved and the ratio is taken within each repeat, so a busy machine moves both. `null` is
+for a field that does nothing on a state of the size of images, (256, 3072); `large` the ratio for an MLP of five
+layers of 512, batch 4096, untrained, for some. Compare ratios.
 """
 
 import argparse
@@ -18,19 +20,19 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchdiffeq
 from cf_flowcore import CondOT, Velocity, flow_matching_loss, log_prob, solve
 from cf_flowcore.control import I_CONTROL, PI_CONTROL, StepControl
+from other_solvers import STEPS, Solver, peers
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-STEPS = 20
 READS = ("_local_scalar_dense", "equal", "nonzero")
-Solver = Callable[[Velocity, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,7 @@ class Row:
     ops_per_nfe: float
     host_reads: int
     null_ns_per_element_nfe: float
-
-
-def theirs(method: str, options: dict[str, Tensor | float]) -> Solver:
-    """torchdiffeq from 0 to 1, its one t handed on as (b,)."""
-
-    def run(v: Velocity, x: Tensor) -> Tensor:
-        def time_first(t: Tensor, x: Tensor) -> Tensor:
-            return v(x, t.to(torch.float32).expand(len(x)))
-
-        ends = torch.tensor([0.0, 1.0])
-        with torch.no_grad():
-            states = torchdiffeq.odeint(
-                time_first, x, ends, rtol=1e-5, atol=1e-5, method=method, options=options
-            )
-        assert isinstance(states, Tensor)  # a tuple only where the state is one
-        return states[-1]
-
-    return run
+    large_ratio: float | None
 
 
 def ours(
@@ -78,24 +63,16 @@ def density(method: str, steps: int | None = None) -> Solver:
     return lambda v, x: log_prob(v, x, method=method, steps=steps, generator=generator).log_p
 
 
-EVEN: dict[str, Tensor | float] = {"step_size": 1 / STEPS}
-
-SOLVERS: dict[str, Solver] = {
+OURS: dict[str, Solver] = {
     "cf_flowcore euler": ours("euler", STEPS),
-    "torchdiffeq euler": theirs("euler", EVEN),
     "cf_flowcore midpoint": ours("midpoint", STEPS),
-    "torchdiffeq midpoint": theirs("midpoint", EVEN),
     "cf_flowcore heun": ours("heun", STEPS),
-    "torchdiffeq heun": theirs("heun2", EVEN),
     "cf_flowcore rk4": ours("rk4", STEPS),
-    "torchdiffeq rk4 (3/8)": theirs("rk4", EVEN),
     "cf_flowcore dopri5": ours("dopri5"),
     "cf_flowcore dopri5, Shampine, I": ours("dopri5-shampine", control=I_CONTROL),
     "cf_flowcore dopri5, per sample": ours("dopri5", per_sample=True),
     "cf_flowcore tsit5": ours("tsit5"),
     "cf_flowcore dopri8": ours("dopri8"),
-    "torchdiffeq dopri5": theirs("dopri5", {}),
-    "torchdiffeq dopri5, clamped": theirs("dopri5", {"step_t": torch.tensor([1.0])}),
 }
 
 
@@ -103,6 +80,16 @@ DENSITIES: dict[str, Solver] = {
     "cf_flowcore ln p, midpoint": density("midpoint", STEPS),
     "cf_flowcore ln p, dopri5": density("dopri5"),
 }
+
+
+LARGE = (
+    "cf_flowcore midpoint",
+    "cf_flowcore dopri5",
+    "cf_flowcore dopri5, per sample",
+    "torchdiffeq midpoint",
+    "torchdiffeq dopri5",
+    "torchode dopri5",
+)
 
 
 class Counted:
@@ -167,6 +154,16 @@ def small_field(train_steps: int = 300) -> Velocity:
     return v
 
 
+@cache
+def large_field() -> Velocity:
+    """An MLP of five layers of 512 with its first weights."""
+    torch.manual_seed(0)
+    sizes = (3, 512, 512, 512, 512, 512)
+    layers = [layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.SiLU())]
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(512, 2))
+    return lambda x, t: net(torch.cat([x, t[:, None]], dim=1))
+
+
 def cpu_seconds(work: Callable[[], object]) -> float:
     """Thread CPU time of one call."""
     begin = time.thread_time()
@@ -174,12 +171,17 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - begin
 
 
-def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, null_repeats: int) -> Row:
-    """All figures of one solver."""
+def against_raw(
+    solver: Solver,
+    v: Velocity,
+    x: Tensor,
+    bare_call: Callable[[Velocity, Tensor, Tensor], None],
+    repeats: int,
+) -> tuple[list[int], list[float], list[float]]:
+    """The rows of each call; for each repeat the ratio to the bare loop of those calls, and the seconds over it."""
     counted = Counted(v)
     solver(counted, x)
-    nfe, t = len(counted.rows), torch.full((len(x),), 0.5)
-    bare_call = bare_divergence if name in DENSITIES else bare_velocity
+    t = torch.full((len(x),), 0.5)
 
     def raw() -> None:
         for rows in counted.rows:
@@ -190,7 +192,15 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, nul
         before, total, after = cpu_seconds(raw), cpu_seconds(lambda: solver(v, x)), cpu_seconds(raw)
         bare = (before + after) / 2
         ratios.append(total / bare)
-        overheads.append((total - bare) / nfe)
+        overheads.append(total - bare)
+    return counted.rows, ratios, overheads
+
+
+def measure(name: str, solver: Solver, v: Velocity, x: Tensor, options: argparse.Namespace) -> Row:
+    """All figures of one solver."""
+    bare_call = bare_divergence if name in DENSITIES else bare_velocity
+    calls, ratios, overheads = against_raw(solver, v, x, bare_call, options.repeats)
+    nfe, t = len(calls), torch.full((len(x),), 0.5)
 
     with CountOps() as in_field:
         bare_call(v, x, t)
@@ -200,16 +210,25 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, repeats: int, nul
     image, k = torch.ones(256, 3072), torch.full((256, 3072), 0.1)
     null = Counted(lambda x, t: k)
     solver(null, image)
-    null_seconds = statistics.median(cpu_seconds(lambda: solver(null.v, image)) for _ in range(null_repeats))
+    null_seconds = statistics.median(
+        cpu_seconds(lambda: solver(null.v, image)) for _ in range(options.null_repeats)
+    )
+    large = None
+    if name in LARGE and options.large_repeats:
+        states = torch.randn(4096, 2, generator=torch.Generator().manual_seed(1))
+        large = statistics.median(
+            against_raw(solver, large_field(), states, bare_velocity, options.large_repeats)[1]
+        )
     return Row(
         solver=name,
         nfe=nfe,
-        rows_per_sample=sum(counted.rows) / len(x),
+        rows_per_sample=sum(calls) / len(x),
         ratio=statistics.median(ratios),
-        overhead_us_per_nfe=1e6 * statistics.median(overheads),
+        overhead_us_per_nfe=1e6 * statistics.median(overheads) / nfe,
         ops_per_nfe=in_solve.ops / nfe - in_field.ops,
         host_reads=in_solve.reads,
         null_ns_per_element_nfe=1e9 * null_seconds / len(null.rows) / image.numel(),
+        large_ratio=large,
     )
 
 
@@ -217,11 +236,13 @@ def table(rows: list[Row]) -> str:
     """The rows in aligned columns."""
     lines = [
         f"{'solver':34}{'nfe':>5}{'rows':>7}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}{'null ns/el':>12}"
+        f"{'large':>8}"
     ]
     for r in rows:
         lines.append(
             f"{r.solver:34}{r.nfe:5d}{r.rows_per_sample:7.1f}{r.ratio:8.2f}{r.overhead_us_per_nfe:8.1f}"
             f"{r.ops_per_nfe:9.1f}{r.host_reads:7d}{r.null_ns_per_element_nfe:12.2f}"
+            + ("       -" if r.large_ratio is None else f"{r.large_ratio:8.3f}")
         )
     return "\n".join(lines)
 
@@ -238,17 +259,23 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=31, help="repeats on the small field")
     parser.add_argument("--null-repeats", type=int, default=7, help="repeats on the null field")
+    parser.add_argument(
+        "--large-repeats", type=int, default=5, help="repeats on the large field; 0 leaves it out"
+    )
     parser.add_argument("--only", default="", help="solvers whose name contains this")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     v, x = small_field(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
-    known = SOLVERS | DENSITIES
+    others, missing = peers()
+    known = OURS | DENSITIES | others
+    if missing:
+        print(f"not installed, so not measured: {', '.join(missing)}")
     chosen = {name: solver for name, solver in known.items() if options.only in name}
     if not chosen:
         parser.error(f"no solver's name contains {options.only!r}; known: {', '.join(known)}")
-    rows = [measure(name, s, v, x, options.repeats, options.null_repeats) for name, s in chosen.items()]
+    rows = [measure(name, s, v, x, options) for name, s in chosen.items()]
     print(table(rows))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -258,6 +285,7 @@ def main() -> None:
             "device": f"CPU, one thread, {platform.machine()}",
             "torch": torch.__version__,
             "repeats": options.repeats,
+            "not_installed": missing,
         }
         options.out.write_text(
             json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"

@@ -105,3 +105,43 @@ def test_max_nfe_is_never_passed_whether_the_last_stage_is_handed_on_or_not(meth
 def restless_everywhere(x, t):
     """Oscillates far too fast for the calls allowed, whichever rows are left."""
     return 3000 * torch.cos(3000 * t)[:, None] + 0 * x
+
+
+# ------------------------------------------------------------------------------------------------- whose error
+
+
+def oscillators(x, t):
+    """x'' = -w^2 x, sample i with w = 1, 2, ..., 64 times slower or faster."""
+    w = 2.0 ** torch.arange(len(x), dtype=x.dtype)
+    return torch.stack([x[:, 1] * w, -x[:, 0] * w], 1)
+
+
+def test_with_the_max_norm_no_sample_hides_behind_the_others():
+    x_0 = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(7, 2)
+    angle = 2.0 ** torch.arange(7, dtype=torch.float64)
+    truth = torch.stack([angle.cos(), -angle.sin()], 1)
+    whole, worst = (solve(oscillators, x_0, rtol=1e-6, atol=1e-6, norm=norm) for norm in ("rms", "max"))
+    errors = [(s.x - truth).abs().amax() for s in (whole, worst)]
+    assert errors[1] < 0.5 * errors[0]
+    assert worst.nfe > whole.nfe
+    alone = solve(lambda x, t: oscillators(x.expand(7, 2), t)[6:], x_0[:1], rtol=1e-6, atol=1e-6)
+    assert abs(alone.nfe - worst.nfe) <= 12  # the worst sample alone decides, but for the first step's length
+
+
+def test_of_a_batch_of_one_both_norms_are_the_same():
+    a, b = (solve(oscillators, X_0[:1, :2], norm=norm) for norm in ("rms", "max"))
+    assert torch.equal(a.x, b.x)
+    assert a.nfe == b.nfe
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norm": "l2"}, "unknown norm 'l2'; known: rms, max"),
+        ({"norm": "max", "per_sample": True}, "measures each sample alone"),
+        ({"norm": "max", "method": "euler", "steps": 2}, "euler measures no error"),
+    ],
+)
+def test_a_norm_that_makes_no_sense_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        solve(oscillators, X_0[:, :2], **options)

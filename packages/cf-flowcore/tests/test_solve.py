@@ -7,8 +7,10 @@ import pytest
 import torch
 import torchdiffeq
 from cf_flowcore import CondOT, solve
-from cf_flowcore.control import I_CONTROL
-from cf_flowcore.tableaus import TABLEAUS
+from cf_flowcore.adaptive import error_ratios
+from cf_flowcore.control import I_CONTROL, Tolerance, rms
+from cf_flowcore.step import Field, runge_kutta_step
+from cf_flowcore.tableaus import TABLEAUS, tableau
 from jaxtyping import TypeCheckError
 from scipy.integrate import solve_ivp
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -338,6 +340,24 @@ def test_a_fixed_solve_compiles_without_a_graph_break(method):
 
     x_0 = start(dtype=torch.float32)
     torch.testing.assert_close(torch.compile(end, fullgraph=True)(x_0), end(x_0))
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(
+    os.environ.get("CF_NO_TYPECHECK") != "1", reason="needs CF_NO_TYPECHECK=1: checks break compile"
+)
+def test_an_adaptive_step_with_its_error_compiles_without_a_graph_break():
+    """All that an adaptive solve does between two looks at the error; the looks are its one host read a step."""
+    rule, x_0 = tableau("dopri5"), start(dtype=torch.float32)
+
+    def step(x, k):
+        field = Field(lambda x, t: torch.sin(x) * t[:, None], x)
+        x_next, ks = runge_kutta_step(field, rule, x, 0.25, 0.5, k)
+        return x_next, rms(error_ratios(rule, 0.25, ks, x, x_next, Tolerance(1e-5, 1e-5)))
+
+    k = torch.sin(x_0) * 0.25
+    compiled, eager = torch.compile(step, fullgraph=True)(x_0, k), step(x_0, k)
+    torch.testing.assert_close(compiled, eager)
 
 
 # --- bad input --------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from cf_flowcore.times import (
     shift,
     uniform,
 )
+from cf_flowcore.torchdiffeq_backend import solve_torchdiffeq
 from cf_flowcore.velocity import IndicatorVelocity, Velocity
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "shifted_grid",
     "solve",
     "solve_adjoint",
+    "solve_torchdiffeq",
     "standard_normal",
     "subtract",
     "two_fields",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_flowcore.control import StepControl, Tolerance, wide
+from cf_flowcore.control import NORMS, StepControl, Tolerance, rms, wide
 from cf_flowcore.dense import Segment, segment
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.step import Field, Run, runge_kutta_step
@@ -26,6 +26,7 @@ def solve_adaptive(
     first_step: float | None,
     max_step: float | None,
     keep_steps: bool,
+    norm: str = "rms",
     record: Callable[[Segment], None] | None = None,
 ) -> Run:
     """Steps from stops[0] to stops[-1], landing exactly on every stop.
@@ -37,8 +38,9 @@ def solve_adaptive(
     direction = math.copysign(1.0, t_1 - t)
     longest = min(max_step or math.inf, abs(t_1 - t))
     times, states, accepted, rejected, failure = [t], [x], 0, 0, None
+    size = NORMS[norm]
     k, ratios, previous = field(x, t), None, 1.0
-    h = first_step or first_step_size(field, x, k, t, t_1, tableau, tolerance)
+    h = first_step or first_step_size(field, x, k, t, t_1, tableau, tolerance, size)
     try:
         for stop in stops[1:]:
             while t != stop:
@@ -47,7 +49,7 @@ def solve_adaptive(
                 t_next = stop if abs(stop - t) <= h else t + direction * h
                 x_next, ks = runge_kutta_step(field, tableau, x, t, t_next, k)
                 ratios = error_ratios(tableau, t_next - t, ks, x, x_next, tolerance)
-                error = float(rms(ratios))  # waits for the device: the one host read of a step
+                error = float(size(ratios))  # waits for the device: the one host read of a step
                 if not math.isfinite(error):
                     _check_finite(tableau, t, t_next, ks)
                     error = math.inf  # the estimate overflowed, the field did not: a shorter step will do
@@ -82,11 +84,10 @@ def error_ratios(
     tolerance: Tolerance,
 ) -> Float[Tensor, "b *d"]:
     """h sum_i e_i k_i / (atol + rtol max(|x|, |x_next|)), elementwise, in at least float32."""
-    assert tableau.error is not None
-    total = wide(ks[0]) * (h * tableau.error[0])
-    for weight, k in zip(tableau.error[1:], ks[1:], strict=True):
-        if weight != 0.0:
-            total.add_(k, alpha=h * weight)
+    (stage, weight), *rest = tableau.error_terms
+    total = wide(ks[stage]) * (h * weight)
+    for stage, weight in rest:
+        total.add_(ks[stage], alpha=h * weight)
     largest = wide(x_next).abs().clamp_min_(x.abs())
     return total.div_(tolerance.scale(largest))
 
@@ -100,19 +101,20 @@ def first_step_size(
     t_1: float,
     tableau: Tableau,
     tolerance: Tolerance,
+    size: Callable[[Tensor], Tensor] = rms,
 ) -> float:
     """|h| from the sizes of x, v and dv/dt   (Hairer, Norsett & Wanner, Solving ODEs I, II.4)
 
     One probe of the field, kept inside [t, t_1], and one host read.
     """
     span, scale = t_1 - t, tolerance.scale(wide(x).abs())
-    d_0, d_1 = rms(wide(x) / scale), rms(wide(k) / scale)
+    d_0, d_1 = size(wide(x) / scale), size(wide(k) / scale)
     h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1).clamp(max=abs(span))
 
     h_signed = h_0.to(field.time_dtype) * math.copysign(1.0, span)
     t_probe = (t + h_signed).clamp(min(t, t_1), max(t, t_1))
     k_probe = field((x + h_signed * k).to(x.dtype), t_probe)
-    d_2 = rms(wide(k_probe - k) / scale) / h_0
+    d_2 = size(wide(k_probe - k) / scale) / h_0
 
     steepest = torch.maximum(d_1, d_2)
     h_flat = (1e-3 * h_0).clamp(min=1e-6)  # where v is zero all around
@@ -120,11 +122,6 @@ def first_step_size(
     h = float(torch.minimum(100.0 * h_0, h_1))
     # a NaN here is the field's; a small step will meet it and name the sample
     return h if math.isfinite(h) and h > 0.0 else 1e-6
-
-
-def rms(x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
-    """The root of the mean square over everything."""
-    return torch.linalg.vector_norm(x) / math.sqrt(max(x.numel(), 1))
 
 
 def _check_can_go_on(

@@ -54,14 +54,14 @@ class StepControl:
     def factors(
         self, error: Float[Tensor, "b"], previous: Float[Tensor, "b"], order: int
     ) -> Float[Tensor, "b"]:
-        """The factor on each sample's own h, accepted or not; an error that is not finite counts as infinite."""
-        error = error.nan_to_num(nan=math.inf, posinf=math.inf).clamp(min=1e-10)
-        accepted = error <= 1.0
-        history = torch.where(accepted, previous.clamp(min=1e-4), 1.0)
-        exponent = (self.integral + self.proportional) / order
-        raw = self.safety * error**-exponent * history ** (self.proportional / order)
-        least = torch.where(accepted, self.least_accepted, self.least)
-        return torch.minimum(torch.maximum(raw, least.to(raw.dtype)), torch.full_like(raw, self.largest))
+        """The factor on each sample's own h, accepted or not; an error that is not finite shortens it the most."""
+        accepted = error <= 1.0  # no NaN is
+        raw = self.safety * error.clamp(min=1e-10) ** (-(self.integral + self.proportional) / order)
+        if self.proportional:
+            history = torch.where(accepted, previous.clamp(min=1e-4), 1.0)
+            raw = raw.mul_(history.pow_(self.proportional / order))
+        least = torch.where(accepted, self.least_accepted, self.least).to(raw.dtype)
+        return torch.fmax(raw, least).clamp_(max=self.largest)  # fmax takes `least` where raw is NaN
 
     def _raw(self, error: float, previous: float, order: int) -> float:
         error, previous = max(error, 1e-10), max(previous, 1e-4)  # a power of zero is no use
@@ -74,6 +74,26 @@ PI_CONTROL = StepControl(integral=0.65, proportional=0.2)
 
 I_CONTROL = StepControl(integral=1.0, proportional=0.0, least_accepted=1.0)
 """torchdiffeq's rule, to compare NFE with the papers."""
+
+
+def rms(x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
+    """The root of the mean square over everything."""
+    return torch.linalg.vector_norm(x) / math.sqrt(max(x.numel(), 1))
+
+
+def rms_of_each(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b"]:
+    """The root of the mean square of every sample."""
+    flat = x.flatten(1) if x.ndim > 1 else x[:, None]
+    return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(max(flat.shape[1], 1))
+
+
+def worst_rms(x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
+    """The root of the mean square of the sample where it is largest."""
+    return rms_of_each(x).max()
+
+
+NORMS = {"rms": rms, "max": worst_rms}
+"""How a batch's error becomes one number."""
 
 
 def wide(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.step import advance
-from cf_flowcore.tableau import Tableau
+from cf_flowcore.tableau import Tableau, terms
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def segment(
     """What is kept of a step."""
     bend = None
     if rule.dense is not None:
-        bend = advance(torch.zeros_like(x), t_next - t, rule.dense, ks)
+        bend = advance(torch.zeros_like(x), t_next - t, terms(rule.dense), ks)
     return Segment(t, t_next, x, x_next, ks[0], k_next, bend)
 
 

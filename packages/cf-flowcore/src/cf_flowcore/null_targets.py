@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cf_flowcore.draw import Device, permutation, uniform_numbers
+from cf_flowcore.global_batch import gathered, own_slice, ranks, shared
 from cf_flowcore.path import expand_like
 
 
@@ -18,13 +19,26 @@ def draw_null(
 
 
 def null_targets(
-    x_1: Float[Tensor, "b *d"], is_null: Bool[Tensor, "b"], *, generator: torch.Generator | None = None
+    x_1: Float[Tensor, "b *d"],
+    is_null: Bool[Tensor, "b"],
+    *,
+    generator: torch.Generator | None = None,
+    across_ranks: bool = True,
 ) -> Float[Tensor, "b *d"]:
     """x_1 with the rows where `is_null` replaced by another sample's x_1   (z_1^uc, CrossFlow section 4.3)
 
     The other sample is uniform over the rest of the batch, null or not, and no two null rows share one. x_1
     is not edited. Raises ValueError for a batch of one with a null sample: there is no other sample.
+
+    The batch is the global one where torch.distributed is up, so that small batches on many devices do as one large
+    one does. That is a collective: every rank calls it, each with a batch of the same shape, and the circle is rank 0's
+    draw. Other ranks' rows carry no gradient. across_ranks=False keeps to this rank's batch.
     """
+    if across_ranks and ranks() > 1:
+        everyone = gathered(x_1)
+        other = shared(random_cycle(len(everyone), generator=generator, device=x_1.device))
+        mine = own_slice(len(x_1))
+        return torch.where(expand_like(is_null, x_1), everyone[other[mine]], x_1)
     if len(x_1) == 1 and bool(is_null):
         raise ValueError("a null sample needs another sample's x_1, got a batch of 1; use a batch of >= 2")
     other = random_cycle(len(x_1), generator=generator, device=x_1.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cf_flowcore.control import NORMS
 from cf_flowcore.tableau import Tableau
 
 
@@ -14,6 +15,7 @@ def check_method(
     first_step: float | None,
     max_step: float | None,
     per_sample: bool,
+    norm: str,
     save: str,
 ) -> None:
     """Fixed methods are told their steps; adaptive ones choose them."""
@@ -23,6 +25,8 @@ def check_method(
                 f"per_sample=True is for adaptive methods; {method} takes the same steps for all"
             )
         check_fixed(method, steps, grid, first_step, max_step)
+        if norm != "rms":
+            raise ValueError(f"norm={norm!r} is for adaptive methods; {method} measures no error")
     elif steps is not None:
         raise ValueError(f"{method} chooses its steps: instead of steps={steps} pass rtol, atol or grid=")
     if save == "dense" and rule.order > 5:
@@ -30,6 +34,9 @@ def check_method(
             f"{method} takes steps too long for a cubic between them; for dense output take dopri5 or tsit5, or name "
             'the times with grid= and save="grid"'
         )
+    check_choice("norm", norm, tuple(NORMS))
+    if per_sample and norm != "rms":
+        raise ValueError(f"per_sample=True measures each sample alone; leave norm={norm!r} away")
     if per_sample and save == "dense":
         raise ValueError(
             'per_sample=True has steps of many times; instead of save="dense" pass grid= and save="grid"'

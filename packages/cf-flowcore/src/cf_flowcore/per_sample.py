@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cf_flowcore.control import StepControl, Tolerance, wide
+from cf_flowcore.control import StepControl, Tolerance, rms_of_each, wide
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.path import expand_like
 from cf_flowcore.step import Field
-from cf_flowcore.tableau import Tableau
+from cf_flowcore.tableau import Tableau, Terms
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,19 @@ class PerSampleRun:
     rejected: Int[Tensor, "b"]
     trajectory: Float[Tensor, "k b *d"] | None
     failure: SolveError | None
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Where all samples go and by which rules."""
+
+    times: Float[Tensor, "s"]
+    direction: float
+    longest: float
+    tableau: Tableau
+    tolerance: Tolerance
+    control: StepControl
+    inner: Float[Tensor, "m 1"]  # the tableau's c after the first that are not 1
 
 
 @dataclass
@@ -68,6 +81,8 @@ def solve_per_sample(
     direction = math.copysign(1.0, stops[-1] - stops[0])
     longest = min(max_step or math.inf, abs(stops[-1] - stops[0]))
     times = torch.tensor(stops, dtype=_time_dtype(x), device=x.device)
+    inner = times.new_tensor([[c] for c in tableau.c[1:] if c != 1.0])
+    way = _Way(times, direction, longest, tableau, tolerance, control, inner)
     rows = _first_rows(field, x, times, first_step, tableau, tolerance)
     ended, failure = [], None
     states = x.new_zeros(len(stops), *x.shape) if keep else None
@@ -81,7 +96,7 @@ def solve_per_sample(
             )
             ended.append(rows)
             break
-        rows, ks, landed = _step(field, rows, times, direction, longest, tableau, tolerance, control)
+        rows, ks, landed = _step(field, rows, way)
         stuck = (rows.t + direction * rows.h == rows.t) & ~landed
         n_landed, n_stuck = torch.stack([landed.sum(), stuck.sum()]).tolist()  # the one host read of a step
         if n_stuck:
@@ -97,31 +112,23 @@ def solve_per_sample(
     return _gathered(ended or [rows], states, failure)
 
 
-def _step(
-    field: Field,
-    rows: _Rows,
-    times: Float[Tensor, "s"],
-    direction: float,
-    longest: float,
-    tableau: Tableau,
-    tolerance: Tolerance,
-    control: StepControl,
-) -> tuple[_Rows, list[Tensor], Tensor]:
+def _step(field: Field, rows: _Rows, way: _Way) -> tuple[_Rows, list[Tensor], Tensor]:
     """One attempt of every row; also its stages, and which rows have just landed on their next stop."""
-    target = times[rows.stop]
-    h = rows.h.clamp(max=longest)
-    t_next = torch.where(h >= (target - rows.t).abs(), target, rows.t + direction * h)
+    tableau, target = way.tableau, way.times[rows.stop]
+    h = rows.h.clamp(max=way.longest)
+    t_next = torch.where(h >= (target - rows.t).abs(), target, rows.t + way.direction * h)
     dt = t_next - rows.t
     step = expand_like(dt.to(wide(rows.x).dtype), rows.x)
 
     ks, x_next = [rows.k], rows.x
-    for c, weights in zip(tableau.c[1:], tableau.a[1:], strict=True):
-        x_next = _advanced(rows.x, step, weights, ks)
-        ks.append(field(x_next, t_next if c == 1.0 else rows.t + c * dt))
+    stage_times = _stage_times(field, way, rows.t, dt, t_next)
+    for stage_t, terms in zip(stage_times, tableau.a_terms[1:], strict=True):
+        x_next = _advanced(rows.x, step, terms, ks)
+        ks.append(field(x_next, stage_t))
     if not tableau.first_same_as_last:
-        x_next = _advanced(rows.x, step, tableau.b, ks)
+        x_next = _advanced(rows.x, step, tableau.b_terms, ks)
 
-    error = _errors(tableau, step, ks, rows.x, x_next, tolerance).to(rows.t.dtype)
+    error = _errors(tableau, step, ks, rows.x, x_next, way.tolerance).to(rows.t.dtype)
     good = error <= 1.0
     keep = expand_like(good, rows.x)
     x, t = torch.where(keep, x_next, rows.x), torch.where(good, t_next, rows.t)
@@ -131,7 +138,7 @@ def _step(
         x,
         k,
         t,
-        dt.abs() * control.factors(error, rows.previous, tableau.order),
+        dt.abs() * way.control.factors(error, rows.previous, tableau.order),
         torch.where(good, error, rows.previous),
         rows.stop,
         rows.accepted + good,
@@ -140,14 +147,23 @@ def _step(
     return moved, ks, good & (t == target)
 
 
+def _stage_times(
+    field: Field, way: _Way, t: Float[Tensor, "n"], dt: Float[Tensor, "n"], t_next: Float[Tensor, "n"]
+) -> list[Float[Tensor, "n"]]:
+    """When each stage after the first asks the field, for every row: t + c dt, exactly t_next where c is 1."""
+    inner = iter(torch.addcmul(t, way.inner, dt).to(field.time_dtype).unbind())
+    end = t_next.to(field.time_dtype)
+    return [end if c == 1.0 else next(inner) for c in way.tableau.c[1:]]
+
+
 def _advanced(
-    x: Float[Tensor, "n *d"], step: Float[Tensor, "n *ones"], weights: Sequence[float], ks: Sequence[Tensor]
+    x: Float[Tensor, "n *d"], step: Float[Tensor, "n *ones"], terms: Terms, ks: Sequence[Tensor]
 ) -> Float[Tensor, "n *d"]:
-    """x + h sum_j weights_j k_j with each row's own h"""
-    (first, k), *rest = [(w, k) for w, k in zip(weights, ks, strict=False) if w != 0.0]
-    total = k * first
-    for weight, k in rest:
-        total = total.add_(k, alpha=weight)
+    """x + h sum_j w_j k_j with each row's own h"""
+    (stage, weight), *rest = terms
+    total = ks[stage] * weight
+    for stage, weight in rest:
+        total = total.add_(ks[stage], alpha=weight)
     return torch.addcmul(x, step, total) if step.dtype == x.dtype else (x + step * total).to(x.dtype)
 
 
@@ -161,18 +177,12 @@ def _errors(
     tolerance: Tolerance,
 ) -> Float[Tensor, "n"]:
     """Each row's RMS of h sum_i e_i k_i / (atol + rtol max(|x|, |x_next|))."""
-    assert tableau.error is not None
-    total = wide(ks[0]) * tableau.error[0]
-    for weight, k in zip(tableau.error[1:], ks[1:], strict=True):
-        if weight != 0.0:
-            total.add_(k, alpha=weight)
+    (stage, weight), *rest = tableau.error_terms
+    total = wide(ks[stage]) * weight
+    for stage, weight in rest:
+        total.add_(ks[stage], alpha=weight)
     largest = torch.maximum(wide(x_next).abs(), wide(x).abs())
-    return _rms(total.mul_(step).div_(tolerance.scale(largest)))
-
-
-def _rms(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n"]:
-    flat = x.flatten(1) if x.ndim > 1 else x[:, None]
-    return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(max(flat.shape[1], 1))
+    return rms_of_each(total.mul_(step).div_(tolerance.scale(largest)))
 
 
 def _first_rows(
@@ -203,11 +213,11 @@ def _first_steps(
     """|h| of every sample from the sizes of its x, v and dv/dt, as `adaptive.first_step_size` does for a batch."""
     span = times[-1] - times[0]
     scale = tolerance.scale(wide(x).abs())
-    d_0, d_1 = _rms(wide(x) / scale), _rms(wide(k) / scale)
+    d_0, d_1 = rms_of_each(wide(x) / scale), rms_of_each(wide(k) / scale)
     h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1)
     h_0 = torch.minimum(h_0.to(times.dtype), span.abs())
     probe = (x + expand_like((h_0 * span.sign()).to(wide(x).dtype), x) * k).to(x.dtype)
-    d_2 = _rms(wide(field(probe, times[0] + h_0 * span.sign()) - k) / scale) / h_0
+    d_2 = rms_of_each(wide(field(probe, times[0] + h_0 * span.sign()) - k) / scale) / h_0
     steepest = torch.maximum(d_1, d_2).to(times.dtype)
     h_1 = torch.where(
         steepest <= 1e-15, (1e-3 * h_0).clamp(min=1e-6), (0.01 / steepest) ** (1 / tableau.order)

@@ -18,7 +18,7 @@ class Solution:
     trajectory  (k, b, *d) the states at `t`, x_0 first, where save="grid"
     nfe         calls of v, rejected steps and the first-step probe included
     rows        samples that v was evaluated for, over all calls: b nfe, or less with per_sample=True
-    accepted, rejected   steps; (b,) of them with per_sample=True
+    accepted, rejected   steps; (b,) of them with per_sample=True; None from `solve_torchdiffeq`, which is not told
     reached     (b,) the time at which each sample stands, t[-1] where all went well; only with per_sample=True
     dense       the state at any times between the ends: dense([0.1, 0.25]) is (2, b, *d), where save="dense"
     failure     why an adaptive solve stopped short (only with on_fail="return"), else None; per_sample: the first cause
@@ -29,8 +29,8 @@ class Solution:
     trajectory: Float[Tensor, "k b *d"] | None
     nfe: int
     rows: int
-    accepted: int | Int[Tensor, "b"]
-    rejected: int | Int[Tensor, "b"]
+    accepted: int | Int[Tensor, "b"] | None
+    rejected: int | Int[Tensor, "b"] | None
     reached: Float[Tensor, "b"] | None = None
     dense: Dense | None = None
     failure: SolveError | None = None

@@ -33,6 +33,7 @@ def solve(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     per_sample: bool = False,
+    norm: str = "rms",
     max_nfe: int = 10_000,
     save: str = "end",
     first_step: float | None = None,
@@ -48,9 +49,10 @@ def solve(
     Fixed methods (euler, midpoint, heun, rk4) take `steps` equal steps, or the steps of `grid`, and never
     wait for the device. Adaptive ones (bosh3, dopri5, dopri5-shampine, tsit5, dopri8) keep the RMS error of each step
     under atol + rtol |x|, start with `first_step` (default: estimated), never step further than `max_step`, land on
-    every time of `grid` if there is one, and wait for the device once a step; rtol, atol, max_nfe, control, per_sample
-    and on_fail are theirs alone. `control`: PI_CONTROL or I_CONTROL (torchdiffeq's) of cf_flowcore.control.
+    every time of `grid` if there is one, and wait for the device once a step; rtol, atol, norm, max_nfe, control,
+    per_sample and on_fail are theirs alone. `control`: PI_CONTROL or I_CONTROL (torchdiffeq's) of cf_flowcore.control.
 
+    norm        "rms" of the whole batch's error, as the papers have it, or "max": of the worst sample's RMS
     per_sample  every sample takes adaptive steps of its own and leaves the batch when it has arrived: v sees fewer and
                 fewer rows, and no sample's answer depends on the others. A failure ends that sample alone.
     save     "end"; "grid": also the states of the grid (adaptive without inner times: of every step); or "dense": the
@@ -75,6 +77,7 @@ def solve(
         first_step=first_step,
         max_step=max_step,
         per_sample=per_sample,
+        norm=norm,
         save=save,
     )
     if grid is None:
@@ -98,7 +101,9 @@ def solve(
             run = solve_fixed(field, x_0, times, rule, keep=save == "grid", record=record)
         else:
             keep_steps = save == "grid" and len(times) == 2
-            run = solve_adaptive(field, x_0, times, rule, keep_steps=keep_steps, record=record, **how)
+            run = solve_adaptive(
+                field, x_0, times, rule, keep_steps=keep_steps, record=record, norm=norm, **how
+            )
         trajectory = torch.stack(run.states) if save == "grid" else None
     if run.failure is not None and on_fail == "raise":
         raise run.failure

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_flowcore.errors import SolveError
-from cf_flowcore.tableau import Tableau
+from cf_flowcore.tableau import Tableau, Terms
 from cf_flowcore.velocity import Velocity
 
 
@@ -27,11 +27,12 @@ class Field:
         """v(x, t) in the dtype of x; one time t is given to every sample."""
         self.nfe += 1
         self.rows += len(x)
-        # filled from a Python number on the device: no copy from the host, so nothing waits
-        if isinstance(t, Tensor):  # a real (b,): forward-mode autodiff in v does not take an expanded number
-            times = t.to(self.time_dtype).expand(len(x)).contiguous()
-        else:
+        if not isinstance(t, Tensor):  # filled from a Python number on the device: no copy, so nothing waits
             times = self._filled(x, t)
+        elif t.ndim:
+            times = t.to(self.time_dtype)
+        else:  # a real (b,): forward-mode autodiff in v does not take an expanded number
+            times = t.to(self.time_dtype).expand(len(x)).contiguous()
         k = self.v(x, times)
         if k.shape != x.shape:
             raise ValueError(f"v must return the shape of x, {tuple(x.shape)}, got {tuple(k.shape)}")
@@ -64,20 +65,21 @@ def runge_kutta_step(
     h = t_next - t
     ks = [field(x, t) if k_first is None else k_first]
     x_stage = x
-    for c, row in zip(tableau.c[1:], tableau.a[1:], strict=True):
+    for c, row in zip(tableau.c[1:], tableau.a_terms[1:], strict=True):
         x_stage = advance(x, h, row, ks)
         ks.append(field(x_stage, t_next if c == 1.0 else t + c * h))
-    x_next = x_stage if tableau.first_same_as_last else advance(x, h, tableau.b, ks)
+    x_next = x_stage if tableau.first_same_as_last else advance(x, h, tableau.b_terms, ks)
     return x_next, ks
 
 
 def advance(
-    x: Float[Tensor, "b *d"], h: float, weights: Sequence[float], ks: Sequence[Float[Tensor, "b *d"]]
+    x: Float[Tensor, "b *d"], h: float, terms: Terms, ks: Sequence[Float[Tensor, "b *d"]]
 ) -> Float[Tensor, "b *d"]:
-    """x + h sum_j weights_j k_j"""
-    terms = [(h * weight, k) for weight, k in zip(weights, ks, strict=True) if weight != 0.0]
-    (first, k), *rest = terms
-    total = torch.add(x, k, alpha=first)
-    for weight, k in rest:
-        total.add_(k, alpha=weight)  # in place on our own sum: no new memory, and autograd needs none of it
+    """x + h sum_j w_j k_j over the terms (j, w_j), at least one"""
+    (stage, weight), *rest = terms
+    total = torch.add(x, ks[stage], alpha=h * weight)
+    for stage, weight in rest:
+        total.add_(
+            ks[stage], alpha=h * weight
+        )  # on our own sum: no new memory, and autograd needs none of it
     return total
