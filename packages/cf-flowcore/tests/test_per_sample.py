@@ -144,9 +144,8 @@ def test_the_vector_rule_of_the_next_step_is_the_scalar_one():
     errors = [0.0, 1e-12, 1e-3, 0.5, 1.0, 1.1, 30.0, 1e9, math.inf, math.nan]
     for control in (PI_CONTROL, I_CONTROL):
         for previous in (1e-9, 0.2, 1.0):
-            found = control.factors(
-                torch.tensor(errors, dtype=torch.float64), torch.full((10,), previous, dtype=torch.float64), 5
-            )
+            error = torch.tensor(errors, dtype=torch.float64)
+            found = control.factors(error, error <= 1.0, torch.full_like(error, previous), 5)
             for error, factor in zip(errors, found.tolist(), strict=True):
                 error = math.inf if math.isnan(error) else error
                 if error <= 1:

@@ -10,8 +10,10 @@ from torch import Tensor
 from cf_flowcore.control import NORMS, StepControl, Tolerance, rms, wide
 from cf_flowcore.dense import Segment, segment
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
-from cf_flowcore.step import Field, Run, runge_kutta_step
+from cf_flowcore.step import Field, Run, combined, runge_kutta_step
 from cf_flowcore.tableau import Tableau
+
+SMALLEST_FIRST_STEP = 1e-6
 
 
 def solve_adaptive(
@@ -48,8 +50,10 @@ def solve_adaptive(
                 _check_can_go_on(field, tableau, t, h, max_nfe, ratios)
                 t_next = stop if abs(stop - t) <= h else t + direction * h
                 x_next, ks = runge_kutta_step(field, tableau, x, t, t_next, k)
-                ratios = error_ratios(tableau, t_next - t, ks, x, x_next, tolerance)
-                error = float(size(ratios))  # waits for the device: the one host read of a step
+                ratios, factor = error_ratios(tableau, ks, x, x_next, tolerance)
+                error = abs((t_next - t) * factor) * float(
+                    size(ratios)
+                )  # waits for the device: the one host read of a step
                 if not math.isfinite(error):
                     _check_finite(tableau, t, t_next, ks)
                     error = math.inf  # the estimate overflowed, the field did not: a shorter step will do
@@ -77,19 +81,15 @@ def solve_adaptive(
 @torch.no_grad()
 def error_ratios(
     tableau: Tableau,
-    h: float,
     ks: Sequence[Float[Tensor, "b *d"]],
     x: Float[Tensor, "b *d"],
     x_next: Float[Tensor, "b *d"],
     tolerance: Tolerance,
-) -> Float[Tensor, "b *d"]:
-    """h sum_i e_i k_i / (atol + rtol max(|x|, |x_next|)), elementwise, in at least float32."""
-    (stage, weight), *rest = tableau.error_terms
-    total = wide(ks[stage]) * (h * weight)
-    for stage, weight in rest:
-        total.add_(ks[stage], alpha=h * weight)
+) -> tuple[Float[Tensor, "b *d"], float]:
+    """sum_i e_i k_i / (atol + rtol max(|x|, |x_next|)), elementwise, as a tensor and the factor it still lacks"""
+    total, factor = combined(tableau.error_terms, ks)
     largest = wide(x_next).abs().clamp_min_(x.abs())
-    return total.div_(tolerance.scale(largest))
+    return total.div_(tolerance.scale(largest)), factor
 
 
 @torch.no_grad()
@@ -105,23 +105,27 @@ def first_step_size(
 ) -> float:
     """|h| from the sizes of x, v and dv/dt   (Hairer, Norsett & Wanner, Solving ODEs I, II.4)
 
-    One probe of the field, kept inside [t, t_1], and one host read.
+    One probe of the field, kept inside [t, t_1], and two host reads.
     """
-    span, scale = t_1 - t, tolerance.scale(wide(x).abs())
-    d_0, d_1 = size(wide(x) / scale), size(wide(k) / scale)
-    h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1).clamp(max=abs(span))
+    scale = tolerance.scale(wide(x).abs())
+    d_0, d_1 = torch.stack([size(wide(x) / scale), size(wide(k) / scale)]).tolist()
+    if not (math.isfinite(d_0) and math.isfinite(d_1)):
+        return SMALLEST_FIRST_STEP  # a NaN here is the field's; a small step will meet it and name the sample
+    h_0 = SMALLEST_FIRST_STEP if min(d_0, d_1) < 1e-5 else 0.01 * d_0 / d_1
+    h_0 = min(h_0, abs(t_1 - t))
 
-    h_signed = h_0.to(field.time_dtype) * math.copysign(1.0, span)
-    t_probe = (t + h_signed).clamp(min(t, t_1), max(t, t_1))
-    k_probe = field((x + h_signed * k).to(x.dtype), t_probe)
-    d_2 = size(wide(k_probe - k) / scale) / h_0
+    t_probe = t + math.copysign(h_0, t_1 - t)
+    k_probe = field(torch.add(x, k, alpha=t_probe - t), min(max(t_probe, min(t, t_1)), max(t, t_1)))
+    d_2 = float(size((wide(k_probe) - k).div_(scale))) / h_0
 
-    steepest = torch.maximum(d_1, d_2)
-    h_flat = (1e-3 * h_0).clamp(min=1e-6)  # where v is zero all around
-    h_1 = torch.where(steepest <= 1e-15, h_flat, (0.01 / steepest) ** (1 / tableau.order))
-    h = float(torch.minimum(100.0 * h_0, h_1))
-    # a NaN here is the field's; a small step will meet it and name the sample
-    return h if math.isfinite(h) and h > 0.0 else 1e-6
+    steepest = max(d_1, d_2)
+    h_1 = (
+        max(1e-3 * h_0, SMALLEST_FIRST_STEP)
+        if steepest <= 1e-15
+        else (0.01 / steepest) ** (1 / tableau.order)
+    )
+    h = min(100.0 * h_0, h_1)
+    return h if math.isfinite(h) and h > 0.0 else SMALLEST_FIRST_STEP
 
 
 def _check_can_go_on(

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -20,8 +20,8 @@ class Tolerance:
             raise ValueError(f"rtol and atol must be >= 0 and not both 0, got {self.rtol} and {self.atol}")
 
     def scale(self, size: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
-        """atol + rtol size, with size = |x|; written over `size`, which is the caller's to give away"""
-        return size.mul_(self.rtol).add_(self.atol)
+        """atol + rtol size, with size = |x|"""
+        return torch.add(torch.tensor(self.atol, dtype=torch.float64), size, alpha=self.rtol)
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,20 @@ class StepControl:
         return max(self.least, self._raw(error, 1.0, order))
 
     def factors(
-        self, error: Float[Tensor, "b"], previous: Float[Tensor, "b"], order: int
+        self,
+        error: Float[Tensor, "b"],
+        accepted: Bool[Tensor, "b"],
+        previous: Float[Tensor, "b"],
+        order: int,
     ) -> Float[Tensor, "b"]:
-        """The factor on each sample's own h, accepted or not; an error that is not finite shortens it the most."""
-        accepted = error <= 1.0  # no NaN is
+        """The factor on each sample's own h, with accepted = error <= 1; a NaN counts as an infinite error."""
         raw = self.safety * error.clamp(min=1e-10) ** (-(self.integral + self.proportional) / order)
         if self.proportional:
-            history = torch.where(accepted, previous.clamp(min=1e-4), 1.0)
-            raw = raw.mul_(history.pow_(self.proportional / order))
-        least = torch.where(accepted, self.least_accepted, self.least).to(raw.dtype)
+            history = previous.clamp(min=1e-4).pow_(self.proportional / order)
+            raw = torch.where(accepted, raw * history, raw)
+        least = torch.full_like(raw, self.least)
+        if self.least_accepted != self.least:
+            least.masked_fill_(accepted, self.least_accepted)
         return torch.fmax(raw, least).clamp_(max=self.largest)  # fmax takes `least` where raw is NaN
 
     def _raw(self, error: float, previous: float, order: int) -> float:
@@ -81,10 +86,10 @@ def rms(x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(x) / math.sqrt(max(x.numel(), 1))
 
 
-def rms_of_each(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b"]:
-    """The root of the mean square of every sample."""
+def rms_of_each(x: Float[Tensor, "b *d"], factor: float = 1.0) -> Float[Tensor, "b"]:
+    """The root of the mean square of every sample, times `factor`."""
     flat = x.flatten(1) if x.ndim > 1 else x[:, None]
-    return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(max(flat.shape[1], 1))
+    return torch.linalg.vector_norm(flat, dim=1) * (factor / math.sqrt(max(flat.shape[1], 1)))
 
 
 def worst_rms(x: Float[Tensor, "b *d"]) -> Float[Tensor, ""]:
@@ -96,6 +101,9 @@ NORMS = {"rms": rms, "max": worst_rms}
 """How a batch's error becomes one number."""
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 def wide(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
     """x in at least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype in WIDE else x.float()

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cf_flowcore.adaptive import SMALLEST_FIRST_STEP, error_ratios
 from cf_flowcore.control import StepControl, Tolerance, rms_of_each, wide
 from cf_flowcore.errors import SolveError, non_finite_velocity, step_underflow, too_many_evaluations
 from cf_flowcore.path import expand_like
-from cf_flowcore.step import Field
+from cf_flowcore.step import Field, combined
 from cf_flowcore.tableau import Tableau, Terms
 
 
@@ -36,7 +37,7 @@ class _Way:
 
     times: Float[Tensor, "s"]
     direction: float
-    longest: float
+    longest: float | None
     tableau: Tableau
     tolerance: Tolerance
     control: StepControl
@@ -53,12 +54,26 @@ class _Rows:
     t: Float[Tensor, "n"]
     h: Float[Tensor, "n"]  # length of the next step
     previous: Float[Tensor, "n"]  # error of the last accepted step
-    stop: Int[Tensor, "n"]  # which stop comes next
+    target: Float[Tensor, "n"]  # the time of the next stop
+    stop: Int[Tensor, "n"]  # which one it is
     accepted: Int[Tensor, "n"]
-    tried: Int[Tensor, "n"]
 
     def at(self, place: Int[Tensor, "m"]) -> "_Rows":
         return _Rows(*(getattr(self, name)[place] for name in self.__dataclass_fields__))
+
+    def ended(self, place: Int[Tensor, "m"] | slice, steps: int) -> "_Ended":
+        return _Ended(*(it[place] for it in (self.row, self.x, self.t, self.accepted)), steps)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """Samples that have left the batch, after trying so many steps."""
+
+    row: Int[Tensor, "m"]
+    x: Float[Tensor, "m *d"]
+    t: Float[Tensor, "m"]
+    accepted: Int[Tensor, "m"]
+    steps: int
 
 
 def solve_per_sample(
@@ -79,12 +94,12 @@ def solve_per_sample(
     A sample that fails stays where it was and leaves the batch; the others go on.
     """
     direction = math.copysign(1.0, stops[-1] - stops[0])
-    longest = min(max_step or math.inf, abs(stops[-1] - stops[0]))
     times = torch.tensor(stops, dtype=_time_dtype(x), device=x.device)
     inner = times.new_tensor([[c] for c in tableau.c[1:] if c != 1.0])
-    way = _Way(times, direction, longest, tableau, tolerance, control, inner)
+    way = _Way(times, direction, max_step, tableau, tolerance, control, inner)
     rows = _first_rows(field, x, times, first_step, tableau, tolerance)
-    ended, failure = [], None
+    ended: list[_Ended] = []
+    steps, failure = 0, None
     states = x.new_zeros(len(stops), *x.shape) if keep else None
     if states is not None:
         states[0] = x.detach()
@@ -94,29 +109,31 @@ def solve_per_sample(
             failure = failure or too_many_evaluations(
                 field.nfe, max_nfe, float(rows.t[worst]), int(rows.row[worst])
             )
-            ended.append(rows)
+            ended.append(rows.ended(slice(None), steps))
             break
         rows, ks, landed = _step(field, rows, way)
-        stuck = (rows.t + direction * rows.h == rows.t) & ~landed
-        n_landed, n_stuck = torch.stack([landed.sum(), stuck.sum()]).tolist()  # the one host read of a step
-        if n_stuck:
+        steps += 1
+        stuck = (torch.add(rows.t, rows.h, alpha=direction) == rows.t) > landed  # and not landed
+        any_landed, any_stuck = torch.stack([landed, stuck]).any(1).tolist()  # the one host read of a step
+        if any_stuck:
             failure = failure or _explained(rows, ks, stuck, direction)
-        if n_landed and states is not None:
+        if any_landed and states is not None:
             hit = landed.nonzero()[:, 0]
             states = states.index_put((rows.stop[hit], rows.row[hit]), rows.x[hit])
-        if n_landed or n_stuck:
+        if any_landed or any_stuck:
             rows.stop = rows.stop + landed
             leaving = (rows.stop == len(stops)) | stuck
-            ended.append(rows.at(leaving.nonzero()[:, 0]))
+            ended.append(rows.ended(leaving.nonzero()[:, 0], steps))
             rows = rows.at((~leaving).nonzero()[:, 0])
-    return _gathered(ended or [rows], states, failure)
+            rows.target = times[rows.stop]
+    return _gathered(ended or [rows.ended(slice(None), steps)], states, failure)
 
 
 def _step(field: Field, rows: _Rows, way: _Way) -> tuple[_Rows, list[Tensor], Tensor]:
     """One attempt of every row; also its stages, and which rows have just landed on their next stop."""
-    tableau, target = way.tableau, way.times[rows.stop]
-    h = rows.h.clamp(max=way.longest)
-    t_next = torch.where(h >= (target - rows.t).abs(), target, rows.t + way.direction * h)
+    tableau, h = way.tableau, rows.h if way.longest is None else rows.h.clamp(max=way.longest)
+    arrives = h >= (rows.target - rows.t).abs()
+    t_next = torch.where(arrives, rows.target, torch.add(rows.t, h, alpha=way.direction))
     dt = t_next - rows.t
     step = expand_like(dt.to(wide(rows.x).dtype), rows.x)
 
@@ -129,7 +146,7 @@ def _step(field: Field, rows: _Rows, way: _Way) -> tuple[_Rows, list[Tensor], Te
         x_next = _advanced(rows.x, step, tableau.b_terms, ks)
 
     error = _errors(tableau, step, ks, rows.x, x_next, way.tolerance).to(rows.t.dtype)
-    good = error <= 1.0
+    good = error <= 1.0  # no NaN is
     keep = expand_like(good, rows.x)
     x, t = torch.where(keep, x_next, rows.x), torch.where(good, t_next, rows.t)
     k = torch.where(keep, ks[-1], rows.k) if tableau.first_same_as_last else field(x, t)
@@ -138,13 +155,13 @@ def _step(field: Field, rows: _Rows, way: _Way) -> tuple[_Rows, list[Tensor], Te
         x,
         k,
         t,
-        dt.abs() * way.control.factors(error, rows.previous, tableau.order),
+        dt.abs() * way.control.factors(error, good, rows.previous, tableau.order),
         torch.where(good, error, rows.previous),
+        rows.target,
         rows.stop,
         rows.accepted + good,
-        rows.tried + 1,
     )
-    return moved, ks, good & (t == target)
+    return moved, ks, good & (t == rows.target)
 
 
 def _stage_times(
@@ -160,11 +177,9 @@ def _advanced(
     x: Float[Tensor, "n *d"], step: Float[Tensor, "n *ones"], terms: Terms, ks: Sequence[Tensor]
 ) -> Float[Tensor, "n *d"]:
     """x + h sum_j w_j k_j with each row's own h"""
-    (stage, weight), *rest = terms
-    total = ks[stage] * weight
-    for stage, weight in rest:
-        total = total.add_(ks[stage], alpha=weight)
-    return torch.addcmul(x, step, total) if step.dtype == x.dtype else (x + step * total).to(x.dtype)
+    total, factor = combined(terms, ks)
+    moved = torch.addcmul(wide(x), step, total, value=factor)
+    return moved if moved.dtype == x.dtype else moved.to(x.dtype)
 
 
 @torch.no_grad()
@@ -177,12 +192,8 @@ def _errors(
     tolerance: Tolerance,
 ) -> Float[Tensor, "n"]:
     """Each row's RMS of h sum_i e_i k_i / (atol + rtol max(|x|, |x_next|))."""
-    (stage, weight), *rest = tableau.error_terms
-    total = wide(ks[stage]) * weight
-    for stage, weight in rest:
-        total.add_(ks[stage], alpha=weight)
-    largest = torch.maximum(wide(x_next).abs(), wide(x).abs())
-    return rms_of_each(total.mul_(step).div_(tolerance.scale(largest)))
+    ratios, factor = error_ratios(tableau, ks, x, x_next, tolerance)
+    return rms_of_each(ratios.mul_(step), abs(factor))
 
 
 def _first_rows(
@@ -198,7 +209,7 @@ def _first_rows(
     k = field(x, t)
     h = torch.full_like(t, first_step) if first_step else _first_steps(field, x, k, times, tableau, tolerance)
     row, zeros = torch.arange(b, device=x.device), torch.zeros(b, dtype=torch.int64, device=x.device)
-    return _Rows(row, x, k, t, h, torch.ones_like(t), zeros + 1, zeros, zeros)
+    return _Rows(row, x, k, t, h, torch.ones_like(t), times[1].expand(b), zeros + 1, zeros)
 
 
 @torch.no_grad()
@@ -214,17 +225,19 @@ def _first_steps(
     span = times[-1] - times[0]
     scale = tolerance.scale(wide(x).abs())
     d_0, d_1 = rms_of_each(wide(x) / scale), rms_of_each(wide(k) / scale)
-    h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1)
+    h_0 = torch.where((d_0 < 1e-5) | (d_1 < 1e-5), SMALLEST_FIRST_STEP, 0.01 * d_0 / d_1)
     h_0 = torch.minimum(h_0.to(times.dtype), span.abs())
     probe = (x + expand_like((h_0 * span.sign()).to(wide(x).dtype), x) * k).to(x.dtype)
     d_2 = rms_of_each(wide(field(probe, times[0] + h_0 * span.sign()) - k) / scale) / h_0
     steepest = torch.maximum(d_1, d_2).to(times.dtype)
     h_1 = torch.where(
-        steepest <= 1e-15, (1e-3 * h_0).clamp(min=1e-6), (0.01 / steepest) ** (1 / tableau.order)
+        steepest <= 1e-15,
+        (1e-3 * h_0).clamp(min=SMALLEST_FIRST_STEP),
+        (0.01 / steepest) ** (1 / tableau.order),
     )
     h = torch.minimum(100.0 * h_0, h_1)
     return torch.where(
-        torch.isfinite(h) & (h > 0.0), h, 1e-6
+        torch.isfinite(h) & (h > 0.0), h, SMALLEST_FIRST_STEP
     )  # a NaN is the field's; a small step will meet it
 
 
@@ -238,13 +251,14 @@ def _explained(rows: _Rows, ks: list[Tensor], stuck: Tensor, direction: float) -
 
 
 def _gathered(
-    ended: list[_Rows], states: Float[Tensor, "k b *d"] | None, failure: SolveError | None
+    ended: list[_Ended], states: Float[Tensor, "k b *d"] | None, failure: SolveError | None
 ) -> PerSampleRun:
     """All rows in the order of the batch."""
     order = torch.cat([rows.row for rows in ended]).argsort()
-    x, t, accepted, tried = (
-        torch.cat([getattr(rows, name) for rows in ended])[order] for name in ("x", "t", "accepted", "tried")
+    x, t, accepted = (
+        torch.cat([getattr(rows, name) for rows in ended])[order] for name in ("x", "t", "accepted")
     )
+    tried = torch.cat([torch.full_like(rows.accepted, rows.steps) for rows in ended])[order]
     return PerSampleRun(x, t, accepted, tried - accepted, states, failure)
 
 

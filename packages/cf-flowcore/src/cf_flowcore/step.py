@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cf_flowcore.control import wide
 from cf_flowcore.errors import SolveError
 from cf_flowcore.tableau import Tableau, Terms
 from cf_flowcore.velocity import Velocity
@@ -26,11 +27,11 @@ class Field:
     ) -> Float[Tensor, "b *d"]:
         """v(x, t) in the dtype of x; one time t is given to every sample."""
         self.nfe += 1
-        self.rows += len(x)
+        self.rows += x.shape[0]
         if not isinstance(t, Tensor):  # filled from a Python number on the device: no copy, so nothing waits
             times = self._filled(x, t)
         elif t.ndim:
-            times = t.to(self.time_dtype)
+            times = t if t.dtype == self.time_dtype else t.to(self.time_dtype)
         else:  # a real (b,): forward-mode autodiff in v does not take an expanded number
             times = t.to(self.time_dtype).expand(len(x)).contiguous()
         k = self.v(x, times)
@@ -39,7 +40,7 @@ class Field:
         return k if k.dtype == x.dtype else k.to(x.dtype)
 
     def _filled(self, x: Float[Tensor, "b *d"], t: float) -> Float[Tensor, "b"]:
-        return torch.full((len(x),), t, dtype=self.time_dtype, device=x.device)
+        return torch.full((x.shape[0],), t, dtype=self.time_dtype, device=x.device)
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,16 @@ def advance(
             ks[stage], alpha=h * weight
         )  # on our own sum: no new memory, and autograd needs none of it
     return total
+
+
+def combined(terms: Terms, ks: Sequence[Float[Tensor, "b *d"]]) -> tuple[Float[Tensor, "b *d"], float]:
+    """sum_j w_j k_j over the terms, in at least float32, as a tensor and the factor it still lacks.
+
+    The factor, the first weight, would cost a pass of its own here; the caller has something to multiply by anyway.
+    """
+    (stage, factor), *rest = terms
+    total = wide(ks[stage])
+    for place, (stage, weight) in enumerate(rest):
+        share = weight / factor
+        total = torch.add(total, ks[stage], alpha=share) if place == 0 else total.add_(ks[stage], alpha=share)
+    return total, factor
