@@ -59,7 +59,7 @@ def write_report(file: Path, setting: dict[str, Any], results: Results) -> str:
             "",
             curve_table(results, "error_by_nfe", "{:.2e}"),
             "",
-            "Distance during training, by steps, figure 5:",
+            "Distance during training, by steps (32 evaluations of midpoint), figure 5:",
             "",
             curve_table(results, "distance_by_step", "{:.2f}"),
             "",
