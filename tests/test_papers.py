@@ -200,7 +200,7 @@ def test_table_1_runs_from_files_to_report_and_goes_on_where_it_stopped(tmp_path
     tiny = fm_table1.SCALES["tiny"]
     small = replace(
         tiny, plan=Plan(steps=8, lr=1e-3, warmup=2), batch=8, likelihood_images=2, importance=2, samples=8,
-        error_samples=2, curve_samples=4, nfes=(4, 8), checkpoints=2,
+        error_samples=2, curve_samples=4, nfe_samples=2, nfes=(4, 8), drawn_by=8, checkpoints=2,
     )  # fmt: skip
     monkeypatch.setitem(fm_table1.SCALES, "tiny", small)
     pixels = torch.randint(256, (64, 1, 14, 14), dtype=torch.uint8, generator=dice())

@@ -47,6 +47,7 @@ class Row:
     overhead_us_per_nfe: float
     ops_per_nfe: float
     host_reads: int
+    calls_outside: int
     null_ns_per_element_nfe: float
     large_ratio: float | None
 
@@ -94,14 +95,16 @@ LARGE = (
 
 
 class Counted:
-    """A field that keeps the number of rows of each call."""
+    """A field that keeps the number of rows of each call, and counts those outside [0, 1]."""
 
     def __init__(self, v: Velocity) -> None:
         self.v = v
         self.rows: list[int] = []
+        self.outside = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.rows.append(len(x))
+        self.outside += bool(((t < 0) | (t > 1)).any())
         return self.v(x, t)
 
 
@@ -192,8 +195,8 @@ def against_raw(
     x: Tensor,
     bare_call: Callable[[Velocity, Tensor, Tensor], None],
     repeats: int,
-) -> tuple[list[int], list[float], list[float]]:
-    """The rows of each call; for each repeat the ratio to the bare loop of those calls, and the seconds over it."""
+) -> tuple[Counted, list[float], list[float]]:
+    """What was called; for each repeat the ratio to the bare loop of those calls, and the seconds over it."""
     counted = Counted(v)
     solver(counted, x)
     t = torch.full((len(x),), 0.5)
@@ -208,14 +211,14 @@ def against_raw(
         bare = (before + after) / 2
         ratios.append(total / bare)
         overheads.append(total - bare)
-    return counted.rows, ratios, overheads
+    return counted, ratios, overheads
 
 
 def measure(name: str, solver: Solver, v: Velocity, x: Tensor, options: argparse.Namespace) -> Row:
     """All figures of one solver."""
     bare_call = bare_divergence if name in DENSITIES else bare_velocity
-    calls, ratios, overheads = against_raw(solver, v, x, bare_call, options.repeats)
-    nfe, t = len(calls), torch.full((len(x),), 0.5)
+    counted, ratios, overheads = against_raw(solver, v, x, bare_call, options.repeats)
+    nfe, t = len(counted.rows), torch.full((len(x),), 0.5)
 
     with CountOps() as in_field:
         bare_call(v, x, t)
@@ -237,11 +240,12 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, options: argparse
     return Row(
         solver=name,
         nfe=nfe,
-        rows_per_sample=sum(calls) / len(x),
+        rows_per_sample=sum(counted.rows) / len(x),
         ratio=statistics.median(ratios),
         overhead_us_per_nfe=1e6 * statistics.median(overheads) / nfe,
         ops_per_nfe=in_solve.ops / nfe - in_field.ops,
         host_reads=in_solve.reads,
+        calls_outside=counted.outside,
         null_ns_per_element_nfe=1e9 * null_seconds / len(null.rows) / image.numel(),
         large_ratio=large,
     )
@@ -250,13 +254,13 @@ def measure(name: str, solver: Solver, v: Velocity, x: Tensor, options: argparse
 def table(rows: list[Row]) -> str:
     """The rows in aligned columns."""
     lines = [
-        f"{'solver':34}{'nfe':>5}{'rows':>7}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}{'null ns/el':>12}"
-        f"{'large':>8}"
+        f"{'solver':34}{'nfe':>5}{'rows':>7}{'ratio':>8}{'us/nfe':>8}{'ops/nfe':>9}{'reads':>7}"
+        f"{'outside':>8}{'null ns/el':>12}{'large':>8}"
     ]
     for r in rows:
         lines.append(
             f"{r.solver:34}{r.nfe:5d}{r.rows_per_sample:7.1f}{r.ratio:8.2f}{r.overhead_us_per_nfe:8.1f}"
-            f"{r.ops_per_nfe:9.1f}{r.host_reads:7d}{r.null_ns_per_element_nfe:12.2f}"
+            f"{r.ops_per_nfe:9.1f}{r.host_reads:7d}{r.calls_outside:8d}{r.null_ns_per_element_nfe:12.2f}"
             + ("       -" if r.large_ratio is None else f"{r.large_ratio:8.3f}")
         )
     return "\n".join(lines)

@@ -37,15 +37,17 @@ def hutchinson_divergence(probes: Float[Tensor, "p b *d"], *, create_graph: bool
     The probes are drawn once for a whole solve: with new ones at every call an adaptive solver would see noise.
     """
 
+    drawn = probes.unbind()
+
     def estimate(v: Tensor, x: Tensor) -> Tensor:
         columns = []
-        for k, z in enumerate(probes):
-            last = k == len(probes) - 1
+        for k, z in enumerate(drawn):
+            last = k == len(drawn) - 1
             product = _vjp(v, x, z, batched=False, retain=create_graph or not last, create=create_graph)
             columns.append(
                 x.new_zeros(len(x)) if product is None else (product * z).reshape(len(x), -1).sum(1)
             )
-        return torch.stack(columns, 1)
+        return columns[0][:, None] if len(columns) == 1 else torch.stack(columns, 1)
 
     return estimate
 

@@ -146,7 +146,7 @@ class _Augmented:
             velocity = self.v(x, t)
             div = self.divergence(velocity, x)
         out = torch.cat([velocity.reshape(len(y), -1).to(self.wide), div.to(self.wide)], 1)
-        return out if self.differentiable else out.detach()
+        return out if self.differentiable or not out.requires_grad else out.detach()
 
 
 def _result(
