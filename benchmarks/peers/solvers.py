@@ -23,17 +23,13 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import torch
 from cf_flowcore import CondOT, Velocity, flow_matching_loss, log_prob, solve
 from cf_flowcore.control import I_CONTROL, PI_CONTROL, StepControl
+from counting import Counted, CountOps
 from other_solvers import STEPS, Solver, peers
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-
-READS = ("_local_scalar_dense", "equal", "nonzero")
 
 
 @dataclass(frozen=True)
@@ -94,20 +90,6 @@ LARGE = (
 )
 
 
-class Counted:
-    """A field that keeps the number of rows of each call, and counts those outside [0, 1]."""
-
-    def __init__(self, v: Velocity) -> None:
-        self.v = v
-        self.rows: list[int] = []
-        self.outside = 0
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.rows.append(len(x))
-        self.outside += bool(((t < 0) | (t > 1)).any())
-        return self.v(x, t)
-
-
 def bare_velocity(v: Velocity, x: Tensor, t: Tensor) -> None:
     """What a solver cannot do without."""
     with torch.no_grad():
@@ -118,35 +100,6 @@ def bare_divergence(v: Velocity, x: Tensor, t: Tensor) -> None:
     """What Hutchinson's ln p cannot do without."""
     x = x.detach().requires_grad_()
     torch.autograd.grad(v(x, t), x, torch.ones_like(x))
-
-
-class CountOps(TorchDispatchMode):
-    """Counts dispatched operations and the reads from the device among them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ops, self.reads = 0, 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.ops += 1
-        self.reads += func.overloadpacket.__name__ in READS
-        return func(*args, **(kwargs or {}))
-
-    def __enter__(self) -> "CountOps":
-        def tolist(x: Tensor, whole: Callable[[Tensor], Any] = Tensor.tolist) -> Any:
-            self.reads += 1  # one, whatever is in it; on the CPU it dispatches nothing
-            return whole(x)
-
-        self.patched = patch.object(Tensor, "tolist", tolist)
-        self.patched.start()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.patched.stop()
-        super().__exit__(*error)
 
 
 def small_field(train_steps: int = 300) -> Velocity:
