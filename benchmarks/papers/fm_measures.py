@@ -45,9 +45,12 @@ class Field:
 
 
 def bits(
-    field: Field, pixels: UInt8[Tensor, "n c h w"], k: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Bits per dimension of each picture, and the standard error in nats of one ln p due to the two probes."""
+    field: Field, pixels: UInt8[Tensor, "n c h w"], k: int, tolerance: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Bits per dimension of each picture for K = 1 (the mean of k draws) and K = k, and the standard error of one ln p.
+
+    The error is that of the two probes, in nats.
+    """
     found = [
         bits_per_dim(
             field.v,
@@ -56,11 +59,14 @@ def bits(
             probes=2,
             t_1=field.t_max,
             method="dopri5",
+            rtol=tolerance,
+            atol=tolerance,
             generator=generator,
         )
         for part in pixels.split(field.chunk)
     ]
-    return torch.cat([it.bits for it in found]), torch.cat([it.probe_std for it in found])
+    single = torch.cat([it.bits_of_each.mean(0) for it in found])
+    return single, torch.cat([it.bits for it in found]), torch.cat([it.probe_std for it in found])
 
 
 def distance(

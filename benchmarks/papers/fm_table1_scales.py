@@ -24,6 +24,7 @@ class Scale:
     nfe_samples: int
     chunk: int
     nfes: tuple[int, ...] = (4, 8, 16, 32, 64, 100)
+    likelihood_tolerance: float = 1e-5
     drawn_by: int | None = (
         None  # evaluations of midpoint for the samples of `distance`; None: dopri5, as the paper
     )
@@ -47,6 +48,7 @@ SCALES = {
         nfe_samples=16,
         chunk=256,
         nfes=(8, 16, 32, 64),
+        likelihood_tolerance=1e-3,
         drawn_by=100,
     ),
     "small": Scale(

@@ -271,6 +271,17 @@ def test_more_importance_samples_tighten_the_bound():
     assert bits[0] > bits[1] > bits[2]
 
 
+def test_the_bits_of_every_draw_are_those_of_one_draw_each():
+    pixels = torch.randint(256, (5, 3), generator=dice(), dtype=torch.uint8)
+    how = {"divergence": "exact", "method": "euler", "steps": 1}
+    found = bits_per_dim(still, pixels, importance_samples=4, generator=dice(), **how)
+    alone = dice()
+    for each in found.bits_of_each:
+        torch.testing.assert_close(bits_per_dim(still, pixels, generator=alone, **how).bits, each)
+    mean_p = (2.0 ** (-found.bits_of_each.double() * 3)).mean(0)  # p of a pixel triple, up to the scale of y
+    torch.testing.assert_close(-torch.log2(mean_p) / 3, found.bits.double(), rtol=1e-5, atol=0)
+
+
 def test_only_bytes_have_bits():
     with pytest.raises((ValueError, TypeCheckError)):
         bits_per_dim(still, torch.zeros(2, 3))

@@ -20,6 +20,7 @@ class BitsPerDim:
     """(b,) bits per dimension of each sample; lower is better.
 
     importance_samples   K of eq. 47: a bound that tightens as K grows, if log p is exact
+    bits_of_each         (K, b) of every draw of u alone; their mean over K is a less noisy value for K = 1
     probe_std            (b,) standard error, in nats, of one ln p due to Hutchinson's probes (NaN with one probe). With
                          K > 1 this noise makes the bits look better than they are, by about its variance / 2 nats and
                          more: keep it well below 1, or take the exact divergence.
@@ -28,6 +29,7 @@ class BitsPerDim:
 
     bits: Float[Tensor, "b"]
     importance_samples: int
+    bits_of_each: Float[Tensor, "K b"]
     probe_std: Float[Tensor, "b"]
     nfe: int
 
@@ -88,10 +90,16 @@ def bits_per_dim(
         found.append(one.log_p)
         errors.append(one.probe_std)
         nfe += one.nfe
-    d = pixels[0].numel()
-    log_p = torch.logsumexp(torch.stack(found), 0) - math.log(importance_samples)
-    bits = -log_p / (d * math.log(2.0)) + math.log2(LEVELS / (high - low))
-    return BitsPerDim(bits, importance_samples, torch.stack(errors).mean(0), nfe)
+    each = torch.stack(found)
+    log_p = torch.logsumexp(each, 0) - math.log(importance_samples)
+    nats_per_bit, offset = pixels[0].numel() * math.log(2.0), math.log2(LEVELS / (high - low))
+    return BitsPerDim(
+        bits=offset - log_p / nats_per_bit,
+        importance_samples=importance_samples,
+        bits_of_each=offset - each / nats_per_bit,
+        probe_std=torch.stack(errors).mean(0),
+        nfe=nfe,
+    )
 
 
 def _uniform(shape: torch.Size, generator: torch.Generator | None, device: Device) -> Float[Tensor, "..."]:
