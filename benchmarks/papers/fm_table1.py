@@ -89,7 +89,7 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
     """Train one method and measure it."""
     scale, ranks = judge.scale, judge.ranks
     channels = judge.train.pixels.shape[1]
-    net = ranks.in_step(seeded_unet(scale.size, channels, scale.side, seed, ranks.device))
+    net = seeded_unet(scale.size, channels, scale.side, seed, ranks.device)
     generator = torch.Generator().manual_seed(seed * 1_009 + ranks.mine)
     result, begin, spent = Result(name, seed), time.monotonic(), 0.0
     marks = {scale.plan.steps * (i + 1) // scale.checkpoints - 1 for i in range(scale.checkpoints)}
@@ -114,7 +114,8 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
             measure_curves(result, step + 1, as_field(method, net, scale), judge, seed)
             spent += time.monotonic() - paused
 
-    train(method, net, draw, scale.plan, generator, watch, keep=kept, keep_every=scale.keep_every)
+    wrapped = ranks.in_step(net)  # only training goes through it: measuring takes gradients by x, not by the weights
+    train(method, wrapped, draw, scale.plan, generator, watch, keep=kept, keep_every=scale.keep_every)
     result.train_seconds = time.monotonic() - begin - spent
     begin = time.monotonic()
     measure_end(result, as_field(method, net, scale), judge, seed)
@@ -218,13 +219,14 @@ def main() -> None:
         for name in options.methods:
             if (name, seed) in done:
                 continue
-            kept = options.out / f"{options.scale}-{name}-{seed}.state".replace(" ", "-").replace("/", "")
+            slug = f"{options.scale}-{name}-{seed}-{ranks.mine}".replace(" ", "-").replace("/", "")
+            kept = options.out / f"{slug}.state"  # each process has draws of its own to go on with
             result = run(name, METHODS[name], judge, seed, kept)
             done[name, seed] = json.loads(json.dumps(asdict(result)))
             if ranks.speaks:
                 print(f"\r{name}, seed {seed}: {summary(result)}", file=sys.stderr)
                 write_report(file, setting, list(done.values()))
-                kept.unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
     if ranks.speaks:
         print(write_report(file, setting, list(done.values())))
 
