@@ -114,7 +114,7 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
             measure_curves(result, step + 1, as_field(method, net, scale), judge, seed)
             spent += time.monotonic() - paused
 
-    wrapped = ranks.in_step(net)  # only training goes through it: measuring takes gradients by x, not by the weights
+    wrapped = ranks.in_step(net)  # for training alone: measuring takes gradients by x, not by the weights
     train(method, wrapped, draw, scale.plan, generator, watch, keep=kept, keep_every=scale.keep_every)
     result.train_seconds = time.monotonic() - begin - spent
     begin = time.monotonic()
