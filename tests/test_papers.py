@@ -131,7 +131,10 @@ def test_the_papers_rows_are_those_it_prints():
 def test_a_report_has_every_row_beside_the_papers_and_calls_nothing_fid(tmp_path):
     setting = {
         "command": "c", "device": "d", "torch": "t", "data": "pictures", "parameters": 7, "feature_space": "means",
-        "distance_of_true_pictures": 0.1, "scale": {"importance": 3, "plan": {"steps": 20}, "batch": 2},
+        "distance_of_true_pictures": 0.1, "scale": {
+            "importance": 3, "plan": {"steps": 20}, "batch": 2, "drawn_by": 100, "samples": 384, "nfe_samples": 16,
+            "likelihood_images": 5, "likelihood_tolerance": 1e-3,
+        },
     }  # fmt: skip
     text = write_report(tmp_path / "tiny.json", setting, results())
     assert (
@@ -139,6 +142,9 @@ def test_a_report_has_every_row_beside_the_papers_and_calls_nothing_fid(tmp_path
         in text
     )
     assert "not an FID" in text
+    assert "384 samples by midpoint with 100 evaluations. NFE: 16 samples" in text
+    assert "Bits: 5 test pictures at 0.001." in text
+    assert "| method | 4 | 8 |" in text
     assert text.count("- reproduced") == 7
     assert (tmp_path / "tiny.md").read_text() == text
     assert (tmp_path / "tiny.png").stat().st_size > 1_000

@@ -14,7 +14,6 @@ Measured against the number of evaluations (fig. 4, right, and fig. 9 show this 
 
 import argparse
 import json
-import math
 import platform
 import statistics
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 import torch
 from cf_flowcore import Velocity, solve
 from fm_methods import METHODS, Method
+from fm_tables import Held, curve_table, verdicts
 from fm_training import Plan, train
 from torch import Tensor, nn
 
@@ -160,20 +160,14 @@ def way_grid(t_max: float) -> list[float]:
     return [i / WAY_STEPS for i in range(WAY_STEPS)] + [t_max]
 
 
-def table(results: list[Result], part: str, heads: tuple[float, ...]) -> str:
-    """Markdown: mean ± standard deviation over the seeds."""
-    lines = ["| method | " + " | ".join(f"{h:g}" for h in heads) + " |", "| --- |" + " --- |" * len(heads)]
-    for name in METHODS:
-        cells = []
-        for head in heads:
-            values = [getattr(r, part)[head] for r in results if r.method == name]
-            spread = statistics.stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table(results: list[Result], part: str) -> str:
+    """One of the curves of all trainings."""
+    return curve_table(
+        {name: [getattr(r, part) for r in results if r.method == name] for name in METHODS}, "{:.3f}"
+    )
 
 
-def claims(results: list[Result]) -> dict[str, bool]:
+def claims(results: list[Result]) -> Held:
     """The paper's orderings, each true only if it holds for every seed."""
     by = {(r.method, r.seed): r for r in results}
     seeds = sorted({r.seed for r in results})
@@ -261,19 +255,16 @@ def main() -> None:
         "results": [asdict(r) for r in results],
     }
     file.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    verdicts = "\n".join(
-        f"- {'reproduced' if yes else 'NOT reproduced'}: {claim}" for claim, yes in held.items()
-    )
     text = (
         f"# Checkerboard, scale `{options.scale}`\n\n`{setting['command']}`, {setting['device']}, "
         f"torch {torch.__version__}. "
         f"{options.seeds} seeds; mean ± standard deviation over them, {scale.samples:,} samples each.\n\n"
         f"Distance to the board (true samples: {floor:.3f}) by evaluations of a midpoint solve:\n\n"
-        f"{table(results, 'distance_by_nfe', NFES)}\n\n"
+        f"{table(results, 'distance_by_nfe')}\n\n"
         f"Distance by time on the way ({WAY_STEPS} midpoint steps):\n\n"
-        f"{table(results, 'distance_by_t', ON_THE_WAY)}\n\n"
-        f"Share on the board by evaluations:\n\n{table(results, 'by_nfe', NFES)}\n\n"
-        f"Share on the board by time on the way:\n\n{table(results, 'by_t', ON_THE_WAY)}\n\n{verdicts}\n"
+        f"{table(results, 'distance_by_t')}\n\n"
+        f"Share on the board by evaluations:\n\n{table(results, 'by_nfe')}\n\n"
+        f"Share on the board by time on the way:\n\n{table(results, 'by_t')}\n\n{verdicts(held)}\n"
     )
     file.with_suffix(".md").write_text(text)
     plot(shown, results, file.with_suffix(".png"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from fm_measures import nfe_for_error
 from fm_methods import METHODS
+from fm_tables import Held, curve_table, spread, verdicts
 
 OT = "FM w/ OT"
 DIFFUSION = ("DDPM", "Score Matching", "ScoreFlow", "FM w/ Diffusion")
@@ -23,7 +24,6 @@ PAPER = {
 WANTED_ERROR = 1e-3  # per pixel on [-1, 1], squared; our choice
 
 Results = list[dict[str, Any]]
-Held = dict[str, bool | None]
 
 
 def write_report(file: Path, setting: dict[str, Any], results: Results) -> str:
@@ -43,37 +43,35 @@ def write_report(file: Path, setting: dict[str, Any], results: Results) -> str:
             f"{setting['scale']['batch']}. {len(seeds)} seeds: mean ± standard deviation.",
             "",
             f"distance: Fréchet distance, {setting['feature_space']}; not an FID. As many true training pictures: "
-            f"{setting['distance_of_true_pictures']:.2f}. The paper's columns are CIFAR-10 with a large U-Net: compare "
-            "the order of the rows, not the numbers.",
+            f"{setting['distance_of_true_pictures']:.2f}. {how_measured(setting['scale'])} The paper's columns are "
+            "CIFAR-10 with a large U-Net: compare the order of the rows, not the numbers.",
             "",
             main_table(results, k),
             "",
-            f"Standard error of one ln p by the probes: {_spread([r['probe_nats'] for r in results])} nats (with K > 1 "
+            f"Standard error of one ln p by the probes: {spread([r['probe_nats'] for r in results])} nats (with K > 1 "
             "it makes the bits look better than they are).",
             "",
-            "Distance by evaluations (midpoint), figure 7 right:",
-            "",
-            curve_table(results, "distance_by_nfe", "{:.2f}"),
-            "",
-            "Mean squared error per pixel against 1000 evaluations (midpoint), figure 7 left:",
-            "",
-            curve_table(results, "error_by_nfe", "{:.2e}"),
-            "",
-            "Distance during training, by steps (32 evaluations of midpoint), figure 5:",
-            "",
-            curve_table(results, "distance_by_step", "{:.2f}"),
-            "",
-            "Evaluations of dopri5 during training, by steps, figure 10:",
-            "",
-            curve_table(results, "nfe_by_step", "{:.0f}"),
-            "",
-            *[f"- {_verdict(value)}: {claim}" for claim, value in held.items()],
+            *(
+                line
+                for part, (title, form) in CURVES.items()
+                for line in (f"{title}:", "", curve_table(_curves(results, part), form), "")
+            ),
+            verdicts(held),
             "",
         ]
     )
     file.with_suffix(".md").write_text(text)
     plot(results, file.with_suffix(".png"))
     return text
+
+
+def how_measured(scale: dict[str, Any]) -> str:
+    """What the columns of the first table were taken from."""
+    by = f"midpoint with {scale['drawn_by']} evaluations" if scale["drawn_by"] else "dopri5 at 1e-5"
+    return (
+        f"Distance: {scale['samples']:,} samples by {by}. NFE: {scale['nfe_samples']} samples, dopri5 at 1e-5. Bits: "
+        f"{scale['likelihood_images']} test pictures at {scale['likelihood_tolerance']:g}."
+    )
 
 
 def main_table(results: Results, k: int) -> str:
@@ -85,7 +83,7 @@ def main_table(results: Results, k: int) -> str:
     for name in METHODS:
         mine = [r for r in results if r["method"] == name]
         ours = (
-            [_spread([r[key] for r in mine], form) for key, form in COLUMNS] if mine else ["-"] * len(COLUMNS)
+            [spread([r[key] for r in mine], form) for key, form in COLUMNS] if mine else ["-"] * len(COLUMNS)
         )
         lines.append(f"| {name} | " + " | ".join([*ours, *map(str, PAPER[name])]) + " |")
     return "\n".join(lines)
@@ -94,15 +92,22 @@ def main_table(results: Results, k: int) -> str:
 COLUMNS = (("bits_1", "{:.3f}"), ("bits_k", "{:.3f}"), ("distance", "{:.2f}"), ("nfe", "{:.0f}"))
 
 
-def curve_table(results: Results, part: str, form: str) -> str:
-    """One row a method, one column a key of the curve."""
-    heads = sorted({int(key) for r in results for key in r[part]})
-    lines = ["| method | " + " | ".join(map(str, heads)) + " |", "| --- |" + " --- |" * len(heads)]
-    for name in METHODS:
-        curves = [_curve(r, part) for r in results if r["method"] == name]
-        cells = [_spread([c[head] for c in curves if head in c], form) for head in heads]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+CURVES = {
+    "distance_by_nfe": ("Distance by evaluations (midpoint), figure 7 right", "{:.2f}"),
+    "error_by_nfe": (
+        "Mean squared error per pixel against 1000 evaluations (midpoint), figure 7 left",
+        "{:.2e}",
+    ),
+    "distance_by_step": (
+        "Distance during training, by steps (32 evaluations of midpoint), figure 5",
+        "{:.2f}",
+    ),
+    "nfe_by_step": ("Evaluations of dopri5 during training, by steps, figure 10", "{:.0f}"),
+}
+
+
+def _curves(results: Results, part: str) -> dict[str, list[dict[int, float]]]:
+    return {name: [_curve(r, part) for r in results if r["method"] == name] for name in METHODS}
 
 
 def claims(results: Results) -> Held:
@@ -165,17 +170,6 @@ def _curve(result: dict[str, Any], part: str) -> dict[int, float]:
     return {int(key): value for key, value in result[part].items()}
 
 
-def _spread(values: list[float], form: str = "{:.2f}") -> str:
-    if not values:
-        return "-"
-    mean = form.format(statistics.mean(values))
-    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
-
-
-def _verdict(value: bool | None) -> str:
-    return {True: "reproduced", False: "NOT reproduced", None: "not complete"}[value]
-
-
 def plot(results: Results, file: Path) -> None:
     """The four curves, mean over the seeds."""
     import matplotlib as mpl
@@ -191,9 +185,9 @@ def plot(results: Results, file: Path) -> None:
     )
     figure, axes = plt.subplots(1, 4, figsize=(18, 4))
     for axis, (part, x, y, title) in zip(axes, parts, strict=True):
+        by_method = _curves(results, part)
         for name in METHODS:
-            curves = [_curve(r, part) for r in results if r["method"] == name]
-            if curves:
+            if curves := by_method[name]:
                 keys = sorted(curves[0])
                 axis.plot(
                     keys, [statistics.mean(c[key] for c in curves) for key in keys], marker="o", label=name

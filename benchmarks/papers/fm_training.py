@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from fm_methods import Method
@@ -64,7 +65,7 @@ def train(
             _kept(keep, parts, generator, step + 1)
 
 
-def _kept(file: Path, parts: dict[str, nn.Module], generator: torch.Generator, step: int) -> None:
+def _kept(file: Path, parts: dict[str, Any], generator: torch.Generator, step: int) -> None:
     """Written beside and moved into place, so that a good file is never half overwritten."""
     state = {name: part.state_dict() for name, part in parts.items()}
     beside = file.with_suffix(".part")
@@ -72,7 +73,7 @@ def _kept(file: Path, parts: dict[str, nn.Module], generator: torch.Generator, s
     os.replace(beside, file)
 
 
-def _taken_up(file: Path, parts: dict[str, nn.Module], generator: torch.Generator) -> int:
+def _taken_up(file: Path, parts: dict[str, Any], generator: torch.Generator) -> int:
     state = torch.load(file, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])

@@ -120,8 +120,15 @@ def test_an_unknown_method_is_refused_with_the_known_names():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"c": (0.0, 0.5, 0.5)}, {"c": (0.0, 0.5, 0.4, 1.0)}, {"error": (1.0,)}], ids=str
+    "wrong",
+    [
+        {"c": (0.0, 0.5, 0.5)},
+        {"c": (0.0, 0.5, 0.4, 1.0)},
+        {"error": (1.0,)},
+        {"error": (1.0, 0.0, 0.0, -0.9)},
+    ],
+    ids=str,
 )
 def test_a_tableau_that_does_not_fit_together_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"stages need|must hold"):
+    with pytest.raises(ValueError, match=r"stages need|must hold|sum to 0, got 0\.1"):
         replace(RK4, **wrong)

@@ -51,9 +51,8 @@ def solve_adaptive(
                 t_next = stop if abs(stop - t) <= h else t + direction * h
                 x_next, ks = runge_kutta_step(field, tableau, x, t, t_next, k)
                 ratios, factor = error_ratios(tableau, ks, x, x_next, tolerance)
-                error = abs((t_next - t) * factor) * float(
-                    size(ratios)
-                )  # waits for the device: the one host read of a step
+                # reading it waits for the device: the one host read of a step
+                error = abs((t_next - t) * factor) * float(size(ratios))
                 if not math.isfinite(error):
                     _check_finite(tableau, t, t_next, ks)
                     error = math.inf  # the estimate overflowed, the field did not: a shorter step will do
@@ -119,11 +118,8 @@ def first_step_size(
     d_2 = float(size((wide(k_probe) - k).div_(scale))) / h_0
 
     steepest = max(d_1, d_2)
-    h_1 = (
-        max(1e-3 * h_0, SMALLEST_FIRST_STEP)
-        if steepest <= 1e-15
-        else (0.01 / steepest) ** (1 / tableau.order)
-    )
+    flat = steepest <= 1e-15  # v is zero all around
+    h_1 = max(1e-3 * h_0, SMALLEST_FIRST_STEP) if flat else (0.01 / steepest) ** (1 / tableau.order)
     h = min(100.0 * h_0, h_1)
     return h if math.isfinite(h) and h > 0.0 else SMALLEST_FIRST_STEP
 

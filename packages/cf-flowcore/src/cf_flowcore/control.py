@@ -1,7 +1,7 @@
 """How long the next adaptive step may be: the tolerance it is measured by, and the rule that answers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,16 +14,14 @@ class Tolerance:
 
     rtol: float
     atol: float
-    _atol: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (self.rtol >= 0.0 and self.atol >= 0.0 and self.rtol + self.atol > 0.0):
             raise ValueError(f"rtol and atol must be >= 0 and not both 0, got {self.rtol} and {self.atol}")
-        object.__setattr__(self, "_atol", torch.tensor(self.atol, dtype=torch.float64))
 
     def scale(self, size: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
         """atol + rtol size, with size = |x|"""
-        return torch.add(self._atol, size, alpha=self.rtol)
+        return torch.add(torch.tensor(self.atol, dtype=size.dtype), size, alpha=self.rtol)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Tableau:
                 raise ValueError(f"row {i} of a must hold {i} numbers that sum to c = {c}, got {row}")
         if self.error is not None and len(self.error) != len(self.b):
             raise ValueError(f"{len(self.b)} stages need as many error weights, got {len(self.error)}")
+        if self.error is not None and not math.isclose(sum(self.error), 0.0, abs_tol=1e-14):
+            raise ValueError(f"error weights compare two methods and must sum to 0, got {sum(self.error):g}")
         object.__setattr__(self, "a_terms", tuple(terms(row) for row in self.a))
         object.__setattr__(self, "b_terms", terms(self.b))
         object.__setattr__(self, "error_terms", terms(self.error or ()))
