@@ -206,7 +206,7 @@ def test_table_1_runs_from_files_to_report_and_goes_on_where_it_stopped(tmp_path
     tiny = fm_table1.SCALES["tiny"]
     small = replace(
         tiny, plan=Plan(steps=8, lr=1e-3, warmup=2), batch=8, likelihood_images=2, importance=2, samples=8,
-        error_samples=2, curve_samples=4, nfe_samples=2, nfes=(4, 8), drawn_by=8, checkpoints=2,
+        error_samples=2, curve_samples=4, nfe_samples=2, nfes=(4, 8), drawn_by=8, checkpoints=2, keep_every=3,
     )  # fmt: skip
     monkeypatch.setitem(fm_table1.SCALES, "tiny", small)
     pixels = torch.randint(256, (64, 1, 14, 14), dtype=torch.uint8, generator=dice())
@@ -214,6 +214,11 @@ def test_table_1_runs_from_files_to_report_and_goes_on_where_it_stopped(tmp_path
     monkeypatch.setattr(fm_table1, "read_images", lambda *_: parts)
     arguments = ["fm_table1.py", "--data", "x", "--seeds", "1", "--out", str(tmp_path), "--methods"]
     monkeypatch.setattr(sys, "argv", [*arguments, "FM w/ OT"])
+    with monkeypatch.context() as broken:
+        broken.setattr(fm_table1, "measure_end", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fm_table1.main()
+    assert list(tmp_path.glob("*.state"))  # of step 6 of 8
     fm_table1.main()
     first = json.loads((tmp_path / "tiny.json").read_text())
     monkeypatch.setattr(sys, "argv", [*arguments, "FM w/ OT", "FM w/ Diffusion"])
@@ -222,4 +227,6 @@ def test_table_1_runs_from_files_to_report_and_goes_on_where_it_stopped(tmp_path
     assert both["results"][0] == first["results"][0]  # timings and all: it was not trained again
     assert [r["method"] for r in both["results"]] == ["FM w/ OT", "FM w/ Diffusion"]
     assert {"4", "8"} == set(both["results"][0]["error_by_nfe"])
-    assert not list(tmp_path.glob("*.state"))
+    # step 4 was measured before the interruption
+    assert {"4", "8"} == set(both["results"][0]["distance_by_step"])
+    assert not [*tmp_path.glob("*.state"), *tmp_path.glob("*.curves")]

@@ -91,7 +91,7 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
     channels = judge.train.pixels.shape[1]
     net = seeded_unet(scale.size, channels, scale.side, seed, ranks.device)
     generator = torch.Generator().manual_seed(seed * 1_009 + ranks.mine)
-    result, begin, spent = Result(name, seed), time.monotonic(), 0.0
+    result, begin, spent = taken_up(name, seed, kept), time.monotonic(), 0.0
     marks = {scale.plan.steps * (i + 1) // scale.checkpoints - 1 for i in range(scale.checkpoints)}
 
     def draw(generator: torch.Generator) -> Tensor:
@@ -112,6 +112,7 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
         if step in marks:
             paused = time.monotonic()
             measure_curves(result, step + 1, as_field(method, net, scale), judge, seed)
+            so_far(kept).write_text(json.dumps(asdict(result)))
             spent += time.monotonic() - paused
 
     wrapped = ranks.in_step(net)  # for training alone: measuring takes gradients by x, not by the weights
@@ -121,6 +122,23 @@ def run(name: str, method: Method, judge: Judge, seed: int, kept: Path) -> Resul
     measure_end(result, as_field(method, net, scale), judge, seed)
     result.measure_seconds = spent + time.monotonic() - begin
     return result
+
+
+def so_far(kept: Path) -> Path:
+    """Where the curves of an unfinished training wait."""
+    return kept.with_suffix(".curves")
+
+
+def taken_up(name: str, seed: int, kept: Path) -> Result:
+    """A new result, or that of a training which was interrupted, with the curves it had."""
+    if not (kept.is_file() and so_far(kept).is_file()):
+        return Result(name, seed)
+    found = json.loads(so_far(kept).read_text())
+    curves = {
+        part: {int(step): value for step, value in found[part].items()}
+        for part in ("distance_by_step", "nfe_by_step")
+    }
+    return Result(name, seed, **curves)
 
 
 def as_field(method: Method, net: torch.nn.Module, scale: Scale) -> Field:
@@ -227,6 +245,7 @@ def main() -> None:
                 print(f"\r{name}, seed {seed}: {summary(result)}", file=sys.stderr)
                 write_report(file, setting, list(done.values()))
             kept.unlink(missing_ok=True)
+            so_far(kept).unlink(missing_ok=True)
     if ranks.speaks:
         print(write_report(file, setting, list(done.values())))
 

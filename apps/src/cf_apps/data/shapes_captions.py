@@ -229,8 +229,7 @@ def _area(it: _Object) -> tuple[float, float]:
 
 def _place(it: _Object, rng: random.Random) -> tuple[str, Bounds, Bounds]:
     """ "at the top left" or "on the left" with the bounds on x and y"""
-    column = min(COLUMNS, key=lambda name: abs(it.x - sum(COLUMNS[name]) / 2))
-    row = min(ROWS, key=lambda name: abs(it.y - sum(ROWS[name]) / 2))
+    column, row = list(COLUMNS)[_third(it.x)], list(ROWS)[_third(it.y)]
     x, y = COLUMNS[column], ROWS[row]
     if (row, column) == ("center", "center"):
         return rng.choice(("in the center", "in the middle")), x, y

@@ -172,7 +172,7 @@ def _candidates(present: Tensor, reach: _Reach, generator: torch.Generator) -> t
 
 def _expected(count: Int64[Tensor, "m"], generator: torch.Generator) -> Int64[Tensor, "m 3 2"]:
     """A layout for each number of objects: LISTED in half the cases, else one of RELATED. Absent ones lie anywhere."""
-    ways = 4
+    ways = len(RELATED[2])
     choices = torch.tensor([[_padded(it) for it in _choices(n, ways)] for n in LISTED])  # (3, 8, 3, 2)
     return choices[count - 1, torch.randint(2 * ways, count.shape, generator=generator)]
 

@@ -21,13 +21,14 @@ def gathered(x: Float[Tensor, "b *d"]) -> Float[Tensor, "n *d"]:
 
     Raises ValueError on every rank if they do not: a last batch that is smaller on one rank, say.
     """
-    shape = torch.tensor([*x.shape], device=x.device)
-    shapes = [torch.empty_like(shape) for _ in range(ranks())]
-    dist.all_gather(shapes, shape)
-    if any(not torch.equal(shape, other) for other in shapes):
-        found = ", ".join(str(tuple(s.tolist())) for s in shapes)
+    shape = torch.tensor([[*x.shape]], device=x.device)
+    shapes = shape.new_empty(ranks(), x.ndim)
+    dist.all_gather_into_tensor(shapes, shape)
+    found = [tuple(row) for row in shapes.tolist()]  # waits for the device once, however many ranks there are
+    if len(set(found)) > 1:
         raise ValueError(
-            f"a global batch needs the same shape on every rank, got {found}; drop the last, smaller batch"
+            "a global batch needs the same shape on every rank, got "
+            f"{', '.join(map(str, found))}; drop the last, smaller batch"
         )
     everyone = x.new_empty(ranks() * len(x), *x.shape[1:])
     dist.all_gather_into_tensor(everyone, x.detach().contiguous())
@@ -36,6 +37,6 @@ def gathered(x: Float[Tensor, "b *d"]) -> Float[Tensor, "n *d"]:
 
 def shared(x: Shaped[Tensor, "*d"]) -> Shaped[Tensor, "*d"]:
     """Rank 0's values, on every rank."""
-    x = x.contiguous()
+    x = x.clone(memory_format=torch.contiguous_format)
     dist.broadcast(x, src=0)
     return x

@@ -148,9 +148,7 @@ def _chosen(
     interval: tuple[float, float],
 ) -> Velocity:
     """The cheapest field that is this guidance."""
-    if (
-        rule.plain and rule.scale == 1.0
-    ):  # v_u has no part in it, whatever is done to it, and nothing to rescale
+    if rule.plain and rule.scale == 1.0:  # v_u has no part in it, and there is nothing to rescale
         return conditional
     inside = (
         unconditional if rule.plain and rule.scale == 0.0 and not (rule.zero_star or rule.rescale) else guided

@@ -236,9 +236,8 @@ def _first_steps(
         (0.01 / steepest) ** (1 / tableau.order),
     )
     h = torch.minimum(100.0 * h_0, h_1)
-    return torch.where(
-        torch.isfinite(h) & (h > 0.0), h, SMALLEST_FIRST_STEP
-    )  # a NaN is the field's; a small step will meet it
+    # a NaN is the field's; a small step will meet it
+    return torch.where(torch.isfinite(h) & (h > 0.0), h, SMALLEST_FIRST_STEP)
 
 
 def _explained(rows: _Rows, ks: list[Tensor], stuck: Tensor, direction: float) -> SolveError:

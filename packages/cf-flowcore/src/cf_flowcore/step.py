@@ -79,10 +79,8 @@ def advance(
     """x + h sum_j w_j k_j over the terms (j, w_j), at least one"""
     (stage, weight), *rest = terms
     total = torch.add(x, ks[stage], alpha=h * weight)
-    for stage, weight in rest:
-        total.add_(
-            ks[stage], alpha=h * weight
-        )  # on our own sum: no new memory, and autograd needs none of it
+    for stage, weight in rest:  # on our own sum: no new memory, and autograd needs none of it
+        total.add_(ks[stage], alpha=h * weight)
     return total
 
 
