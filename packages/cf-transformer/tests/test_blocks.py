@@ -13,8 +13,10 @@ def tokens(generator: torch.Generator, n: int = 15, d: int = 6) -> torch.Tensor:
 def test_the_mlp_gates_the_first_branch(name, gate, shaken, generator):
     mlp = shaken(GatedMLP(6, 9, name).double())
     x = tokens(generator)
-    hidden = gate(x @ mlp.w0.weight.T + mlp.w0.bias) * (x @ mlp.w1.weight.T + mlp.w1.bias)
-    expected = hidden @ mlp.w2.weight.T + mlp.w2.bias
+    w_0, w_1 = mlp.w_in.weight.split(9)
+    b_0, b_1 = mlp.w_in.bias.split(9)
+    hidden = gate(x @ w_0.T + b_0) * (x @ w_1.T + b_1)
+    expected = hidden @ mlp.w_out.weight.T + mlp.w_out.bias
     torch.testing.assert_close(mlp(x), expected)
 
 

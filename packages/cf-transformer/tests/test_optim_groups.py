@@ -8,7 +8,7 @@ def test_only_products_and_convolutions_decay(config):
     assert spared < {name for name, _ in model.named_parameters()}
     assert all(name.endswith(".weight") for name in decayed)
     modules = {name.split(".")[-2] for name in decayed}
-    assert modules == {"project", "qkv", "out", "w0", "w1", "w2", "depthwise", "conv", "0"}  # 0 is the skip
+    assert modules == {"project", "qkv", "out", "w_in", "w_out", "depthwise", "conv", "0"}  # 0 is the skip
 
 
 def test_time_dependent_leaves_embeddings_and_biases_do_not_decay(config):
@@ -20,7 +20,7 @@ def test_time_dependent_leaves_embeddings_and_biases_do_not_decay(config):
         "heads.2.norm.gain.param1",
         "stages.1.embed.position.table",
         "indicator.unconditional",
-        "stages.0.blocks.0.mlp.w0.bias",
+        "stages.0.blocks.0.mlp.w_in.bias",
     ):
         assert name in spared
 

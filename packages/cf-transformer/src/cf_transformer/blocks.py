@@ -14,18 +14,18 @@ ACTIVATION = {"gelu": F.gelu, "silu": F.silu}
 
 
 class GatedMLP(nn.Module):
-    """W2(act(W0 x) * W1 x), all biased."""
+    """W_out (act(W_0 x) * W_1 x), all biased; W_0 and W_1 are one product, rows [W_0 | W_1]."""
 
     def __init__(self, d: int, hidden: int, activation: Activation) -> None:
         super().__init__()
         self.activation = ACTIVATION[activation]
-        self.w0 = nn.Linear(d, hidden)
-        self.w1 = nn.Linear(d, hidden)
-        self.w2 = nn.Linear(hidden, d)
+        self.w_in = nn.Linear(d, 2 * hidden)
+        self.w_out = nn.Linear(hidden, d)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Token by token."""
-        return self.w2(self.activation(self.w0(x)) * self.w1(x))
+        gate, value = self.w_in(x).chunk(2, dim=-1)
+        return self.w_out(self.activation(gate) * value)
 
 
 class TransformerBlock(nn.Module):
