@@ -17,7 +17,7 @@ import nox
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "types", "imports", "docs", "tests", "compile", "cross"]
+nox.options.sessions = ["lint", "types", "imports", "docs", "tests", "compile", "kernels", "aot", "cross"]
 
 ROOT = Path(__file__).parent
 PACKAGES = ["cf-flowcore", "cf-encoders", "cf-transformer", "cf-eval"]
@@ -178,6 +178,35 @@ def wheels(session: nox.Session, package: str) -> None:
         shutil.copy(folder / file, room)
     with session.chdir(room):
         pytest(session, "python", "-m", "pytest", "tests", name=f"wheels-{package}")
+
+
+@nox.session(venv_backend="none")
+def peers(session: nox.Session) -> None:
+    """Tests against libraries with a large tree of their own, in an environment thrown away afterwards."""
+    needed = ("./packages/cf-flowcore[ot]", "torchcfm", "pytest", "beartype")
+    alone = ("uv", "run", "--quiet", "--isolated", "--no-project", *(f"--with={name}" for name in needed))
+    pytest(
+        session,
+        *alone,
+        "pytest",
+        "-m",
+        "peer",
+        "packages/cf-flowcore/tests/test_torchcfm.py",
+        name=session.name,
+    )
+
+
+@nox.session(venv_backend="none")
+def kernels(session: nox.Session) -> None:
+    """Every Triton kernel, interpreted on the CPU."""
+    session.env["TRITON_INTERPRET"] = "1"
+    marked(session, "interpreter")
+
+
+@nox.session(venv_backend="none")
+def aot(session: nox.Session) -> None:
+    """Every Triton kernel compiled for an H100, without one."""
+    marked(session, "aot")
 
 
 @nox.session(venv_backend="none")
