@@ -204,8 +204,24 @@ def kernels(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
-def aot(session: nox.Session) -> None:
-    """Every Triton kernel compiled for an H100, without one."""
+@nox.parametrize("triton", ["installed", "3.6.0"], ids=["installed", "3.6.0"])
+def aot(session: nox.Session, triton: str) -> None:
+    """Every Triton kernel compiled for an H100, without one: by the Triton of this environment, and by the oldest."""
+    if triton != "installed":
+        folder = ROOT / ".nox" / f"triton-{triton}"
+        if not folder.exists():
+            fetch = (
+                "uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                f"--target={folder}",
+                f"triton=={triton}",
+            )
+            session.run(*fetch, external=True)
+        session.env["PYTHONPATH"] = str(folder)
+        session.env["CF_TRITON"] = triton  # the tests make sure that it is this one
     marked(session, "aot")
 
 

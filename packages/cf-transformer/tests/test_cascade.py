@@ -44,6 +44,41 @@ def test_the_streamed_sum_has_the_gradients_of_the_concatenation(shaken, generat
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+def test_the_streamed_sum_has_derivatives_of_every_kind(shaken, generator):
+    """Forward mode, a batch of backward passes, and a backward pass of the backward pass."""
+    cascade, maps, t = make(generator)
+    cascade, t = shaken(cascade.double()), t.double()
+    x = torch.stack(maps).double()
+    along = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+
+    def streamed(x):
+        return cascade(x.unbind(), t)[1]
+
+    def whole(x):
+        return naive(cascade, list(x.unbind()), t)
+
+    for f in (lambda it: torch.func.jvp(it, (x,), (along,))[1], lambda it: torch.func.jacrev(it)(x)):
+        torch.testing.assert_close(f(streamed), f(whole), rtol=1e-9, atol=1e-11)
+
+    def curvature(f):
+        leaf = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(f(leaf).square().sum(), leaf, create_graph=True)
+        return torch.autograd.grad((slope * along).sum(), [leaf, cascade.project.weight])
+
+    for a, b in zip(curvature(streamed), curvature(whole), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_streaming_keeps_no_second_copy_of_the_maps(generator, kept_by):
+    n_maps, d, grid = 17, 32, (8, 8)
+    cascade, t = Cascade(n_maps, d, 8, 1, grid), torch.rand(3, generator=generator)
+    maps = [torch.randn(3, 64, d, generator=generator, requires_grad=True) for _ in range(n_maps)]
+    alive = [*maps, *cascade.parameters()]
+    concatenation = sum(x.nbytes for x in maps)
+    assert kept_by(lambda: naive(cascade, maps, t), alive) > 2 * concatenation
+    assert kept_by(lambda: cascade(maps, t)[1], alive) < 0.5 * concatenation
+
+
 def test_a_common_offset_costs_no_precision_that_matters(shaken, generator):
     """In fp32, with a mean of 30 deviations, far beyond what a residual stream shows."""
     cascade, maps, t = make(generator, offset=150.0)

@@ -163,6 +163,6 @@ def test_the_first_map_of_a_middle_stage_holds_what_it_was_handed(config, shaken
     ],
 )
 def test_a_wrong_shape_is_named_with_its_remedy(x_shape, t_shape, message, config):
-    check = DiMR(config)._check  # the public call is stopped earlier by the shape checks of these tests
+    read = DiMR(config).read  # the public call is stopped earlier by the shape checks of these tests
     with pytest.raises(ValueError, match=message):
-        check(torch.zeros(x_shape), torch.zeros(t_shape))
+        read(torch.zeros(x_shape), torch.zeros(t_shape), None)

@@ -8,39 +8,55 @@ from torch import Tensor, nn
 
 from cf_transformer.attention import SelfAttention
 from cf_transformer.config import Activation, AttentionKind
-from cf_transformer.td_norm import td_rms_norm
+from cf_transformer.kernels import geglu
+from cf_transformer.query_key import QueryKey
+from cf_transformer.td_norm import add_td_rms_norm, td_rms_norm
 
-ACTIVATION = {"gelu": F.gelu, "silu": F.silu}
+
+def swiglu(ab: Float[Tensor, "b n twice_f"]) -> Float[Tensor, "b n f"]:
+    """silu(a) v of the halves [a | v] of the last axis."""
+    a, v = ab.chunk(2, dim=-1)
+    return F.silu(a) * v
+
+
+GATE = {"gelu": geglu, "silu": swiglu}
 
 
 class GatedMLP(nn.Module):
-    """W_out (act(W_0 x) * W_1 x), all biased; W_0 and W_1 are one product, rows [W_0 | W_1]."""
+    """W_out (act(W_0 x) * W_1 x), all biased; W_0 and W_1 are one product, rows [W_0 | W_1]; gelu is exact."""
 
     def __init__(self, d: int, hidden: int, activation: Activation) -> None:
         super().__init__()
-        self.activation = ACTIVATION[activation]
+        self.gate = GATE[activation]
         self.w_in = nn.Linear(d, 2 * hidden)
         self.w_out = nn.Linear(hidden, d)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Token by token."""
-        gate, value = self.w_in(x).chunk(2, dim=-1)
-        return self.w_out(self.activation(gate) * value)
+        return self.w_out(self.gate(self.w_in(x)))
 
 
 class TransformerBlock(nn.Module):
     """x + Attn(TDRMSN(x)), then x + GEGLU(TDRMSN(x))."""
 
-    def __init__(self, d: int, hidden: int, n_heads: int, activation: Activation, attention: AttentionKind):
+    def __init__(
+        self,
+        d: int,
+        hidden: int,
+        n_heads: int,
+        activation: Activation,
+        attention: AttentionKind,
+        query_key: QueryKey | None = None,
+    ):
         super().__init__()
-        self.attention = SelfAttention(d, n_heads, attention)
+        self.attention = SelfAttention(d, n_heads, attention, query_key)
         self.mlp = GatedMLP(d, hidden, activation)
 
     def forward(self, x: Float[Tensor, "b n d"], gamma: Float[Tensor, "2 b 1 d"]) -> Float[Tensor, "b n d"]:
         """`gamma` holds the gain before the attention and the gain before the MLP."""
         gamma_attention, gamma_mlp = gamma.unbind(0)
-        x = x + self.attention(td_rms_norm(x, gamma_attention))
-        return x + self.mlp(td_rms_norm(x, gamma_mlp))
+        normed, x = add_td_rms_norm(x, self.attention(td_rms_norm(x, gamma_attention)), gamma_mlp)
+        return x + self.mlp(normed)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -54,8 +70,8 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], gamma: Float[Tensor, "1 b 1 d"]) -> Float[Tensor, "b n d"]:
         """`gamma` holds the gain before the MLP; tokens are the cells of the grid, row-major."""
-        x = x + self._convolve(x)
-        return x + self.mlp(td_rms_norm(x, gamma[0]))
+        normed, x = add_td_rms_norm(x, self._convolve(x), gamma[0])
+        return x + self.mlp(normed)
 
     def _convolve(self, x: Tensor) -> Tensor:
         # tokens seen as (b, d, h, w) are already in channels-last order: no copy on the way in or out

@@ -8,6 +8,7 @@ token, the mean m and the deviation s over all channels, so the sum can be taken
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cf_transformer.kernels.reference import LAYER_NORM_EPS
 from cf_transformer.position import pixel_shuffle
-from cf_transformer.td_norm import LAYER_NORM_EPS, TDLayerNorm, TimeLerp
+from cf_transformer.td_norm import TDLayerNorm, Time, TimeLerp
 
 
 class Cascade(nn.Module):
@@ -35,20 +37,18 @@ class Cascade(nn.Module):
         self.norm = TDLayerNorm(d_high)
 
     def forward(
-        self, maps: Iterable[Float[Tensor, "b n d"]], t: Float[Tensor, "b"]
+        self, maps: Iterable[Float[Tensor, "b n d"]], t: Time
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m e"]]:
         """Consume the lower stage's maps. Returns its last map and the (b, ratio^2 n, d_high) hand-over."""
         gamma, beta = self.gain(t), self.shift(t)
-        weights = self.project.weight.split(self.d_low, dim=1)
-        # sums over the maps, in fp32: of the products and of each token's first two moments
-        last = total = first = second = gamma.new_zeros(())
-        for x, weight, gamma_l in zip(maps, weights, gamma.unbind(0), strict=True):
-            last, wide = x, x.to(gamma.dtype)
-            total = total + F.linear((gamma_l * wide).to(weight.dtype), weight)
-            first = first + wide.mean(-1, keepdim=True)
-            second = second + torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / self.d_low
-        mean = first / len(weights)
-        variance = (second / len(weights) - mean.square()).clamp(min=0)
+        weight = self.project.weight.to(product_dtype(self.project.weight))
+        n_maps = len(gamma)
+        last = total = first = second = gamma.new_zeros(())  # sums over the maps, in fp32
+        for x, weight_l, gamma_l in zip(maps, weight.split(self.d_low, dim=1), gamma.unbind(0), strict=True):
+            product, mean, square = _share_of_map(x, gamma_l, weight_l)
+            last, total, first, second = x, total + product, first + mean, second + square
+        mean = first / n_maps
+        variance = (second / n_maps - mean.square()).clamp(min=0)
         normed = (total - mean * self._project(gamma)) * torch.rsqrt(variance + LAYER_NORM_EPS)
         projected = normed + (self._project(beta) + self.project.bias)
         opened = pixel_shuffle(projected.to(last.dtype), self.ratio, self.grid)
@@ -57,3 +57,67 @@ class Cascade(nn.Module):
     def _project(self, vector: Float[Tensor, "l b 1 d"]) -> Float[Tensor, "b 1 e"]:
         weight = self.project.weight
         return F.linear(rearrange(vector, "l b 1 d -> b 1 (l d)").to(weight.dtype), weight)
+
+
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """The precision that a product with `weight` has here: autocast's where it is on, else the weight's own."""
+    kind = weight.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else weight.dtype
+
+
+Share = tuple[Float[Tensor, "b n e"], Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]
+
+
+def _share_of_map(
+    x: Float[Tensor, "b n d"], gamma: Float[Tensor, "b 1 d"], weight: Float[Tensor, "e d"]
+) -> Share:
+    """W_l (gamma_l x_l), and each token's mean and mean square of x_l."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a compiler recomputes by itself
+        return _ShareOfMap.apply(x, gamma, weight)
+    return _share(x, gamma, weight)
+
+
+def _share(x: Tensor, gamma: Tensor, weight: Tensor) -> Share:
+    wide = x.to(gamma.dtype)
+    product = F.linear((gamma * wide).to(weight.dtype), weight)
+    return product, wide.mean(-1, keepdim=True), wide.square().mean(-1, keepdim=True)
+
+
+class _ShareOfMap(torch.autograd.Function):
+    """`_share` that keeps x, gamma and W for its backward pass, and nothing computed from them.
+
+    Those three are alive anyway. Autograd would keep x in fp32 and gamma x, for every map: the concatenation again,
+    only in pieces.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, gamma: Tensor, weight: Tensor) -> Share:
+        return _share(x, gamma, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Share) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(
+        ctx: Any, d_product: Tensor, d_mean: Tensor, d_square: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x, gamma, weight = ctx.saved_tensors
+        wide, d_product = x.to(gamma.dtype), d_product.to(weight.dtype)
+        d_scaled = (d_product @ weight).to(gamma.dtype)
+        d_x = d_scaled * gamma + (d_mean + 2 * d_square * wide) / x.shape[-1]
+        d_gamma = (d_scaled * wide).sum(dim=1, keepdim=True)
+        d_weight = torch.einsum("bne,bnd->ed", d_product, (gamma * wide).to(weight.dtype))
+        return d_x.to(x.dtype), d_gamma, d_weight
+
+    @staticmethod
+    def jvp(ctx: Any, d_x: Tensor, d_gamma: Tensor, d_weight: Tensor) -> Share:
+        x, gamma, weight = ctx.saved_tensors
+        wide, d_wide = x.to(gamma.dtype), d_x.to(gamma.dtype)
+        d_scaled = (d_gamma * wide + gamma * d_wide).to(weight.dtype)
+        d_product = F.linear(d_scaled, weight) + F.linear((gamma * wide).to(weight.dtype), d_weight)
+        return d_product, d_wide.mean(-1, keepdim=True), 2 * (wide * d_wide).mean(-1, keepdim=True)

@@ -9,6 +9,8 @@ IndicatorKind = Literal["paper", "released"]
 Activation = Literal["gelu", "silu"]
 AttentionKind = Literal["sdpa", "matmul"]
 InitKind = Literal["paper", "scaled"]
+QueryKeyKind = Literal["plain", "norm", "norm+rope"]
+RecomputeKind = Literal["nothing", "cheap", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class StageConfig:
     n_heads: int | None = None
 
     def __post_init__(self) -> None:
-        _require_known("stage kind", self.kind, get_args(StageKind))
+        require_known("stage kind", self.kind, get_args(StageKind))
         for name in ("d_model", "n_blocks", "patch"):
-            _require_positive(name, getattr(self, name))
+            require_positive(name, getattr(self, name))
         object.__setattr__(self, "n_blocks", 2 * (self.n_blocks // 2) + 1)
         if self.kind == "convnext":
             if self.n_heads is not None:
@@ -47,7 +49,7 @@ class StageConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "StageConfig":
         """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
-        _require_fields(cls, values)
+        require_fields(cls, values)
         return cls(**values)
 
 
@@ -63,6 +65,10 @@ class DiMRConfig:
     init         `paper`: normal(0, 0.02) for every linear layer; `scaled`: the same at 1024 inputs, and as much larger
                  as narrower layers need for the same gain, with positions and indicator of the features' size.
     zero_init_head  start every velocity head at zero (the paper does not).
+    query_key    `plain`, the paper's; `norm`: QK-norm; `norm+rope`: QK-norm and axial RoPE in place of the learned
+                 positions of transformer stages (DiMR has both, switched off).
+    recompute    in the backward pass: `nothing`; `cheap`: all of a block but its products, convolutions and attention;
+                 `blocks`: all of it. The same gradients for less memory and more time.
     """
 
     channels: int
@@ -75,19 +81,23 @@ class DiMRConfig:
     kernel_size: int = 7
     init: InitKind = "paper"
     zero_init_head: bool = False
+    query_key: QueryKeyKind = "plain"
+    recompute: RecomputeKind = "nothing"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "stages", tuple(self.stages))
-        _require_known("indicator", self.indicator, get_args(IndicatorKind))
-        _require_known("activation", self.activation, get_args(Activation))
-        _require_known("attention", self.attention, get_args(AttentionKind))
-        _require_known("init", self.init, get_args(InitKind))
-        _require_positive("channels", self.channels)
+        require_known("indicator", self.indicator, get_args(IndicatorKind))
+        require_known("activation", self.activation, get_args(Activation))
+        require_known("attention", self.attention, get_args(AttentionKind))
+        require_known("init", self.init, get_args(InitKind))
+        require_known("query_key", self.query_key, get_args(QueryKeyKind))
+        require_known("recompute", self.recompute, get_args(RecomputeKind))
+        require_positive("channels", self.channels)
         if len(self.size) != 2:
             raise ValueError(f"size must be (height, width), got {self.size}")
         for name, side in zip(("height", "width"), self.size, strict=True):
-            _require_positive(name, side)
+            require_positive(name, side)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd to keep the grid, got {self.kernel_size}")
         if not self.stages:
@@ -115,6 +125,11 @@ class DiMRConfig:
             raise ValueError(
                 f"mlp_ratio * d_model must be a positive whole number, got {self.mlp_ratio} * {stage.d_model}"
             )
+        if self.query_key == "norm+rope" and stage.n_heads is not None and stage.d_model // stage.n_heads % 4:
+            raise ValueError(
+                "axial RoPE turns pairs of channels, half of them by row and half by column: the head width "
+                f"d_model / n_heads must be a multiple of 4, got {stage.d_model} / {stage.n_heads}"
+            )
 
     def grid(self, stage: StageConfig) -> tuple[int, int]:
         """(rows, columns) of cells that a stage works on."""
@@ -135,22 +150,25 @@ class DiMRConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DiMRConfig":
         """The inverse of `to_dict`; a key that is not a field is an error that lists the fields."""
-        _require_fields(cls, values)
+        require_fields(cls, values)
         stages = tuple(StageConfig.from_dict(stage) for stage in values["stages"])
         return cls(**{**values, "stages": stages})
 
 
-def _require_known(what: str, value: object, known: tuple[str, ...]) -> None:
+def require_known(what: str, value: object, known: tuple[str, ...]) -> None:
+    """Raise ValueError listing the known values unless `value` is one."""
     if value not in known:
         raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
 
 
-def _require_positive(name: str, value: object) -> None:
+def require_positive(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is a whole number of at least 1."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
 
 
-def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
+def require_fields(cls: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError listing the fields of `cls` unless `values` has those it must have and no others."""
     known = [field.name for field in fields(cls)]
     unknown = [key for key in values if key not in known]
     if unknown:

@@ -13,10 +13,13 @@ from cf_transformer.config import DiMRConfig
 from cf_transformer.head import VelocityHead
 from cf_transformer.indicator import Indicator
 from cf_transformer.init import initialise
+from cf_transformer.inputs import require_inputs
+from cf_transformer.pretrained import Pretrained
 from cf_transformer.stage import Stage
+from cf_transformer.td_norm import Clock, TimeLerp
 
 
-class DiMR(nn.Module):
+class DiMR(Pretrained, nn.Module):
     """Stages from low to high resolution; all see the full x_t, each adds what the one below hands over.
 
     Time enters through the norms only, the indicator through one token of the first stage only.
@@ -51,35 +54,54 @@ class DiMR(nn.Module):
 
         Raises ValueError when x_t or t does not have the shape of the config.
         """
-        finest = last(self._stage_outputs(x_t, t, is_null))
-        return self.heads[-1](finest, t).to(x_t.dtype)
+        return self.read(x_t, t, is_null)
 
     def scales(
         self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, "b"], is_null: Bool[Tensor, "b"] | None = None
     ) -> tuple[Float[Tensor, "b c _ _"], ...]:
         """The velocity of every stage, low to high: (b, c, h / patch, w / patch), the last (b, c, h, w)."""
-        outputs = self._stage_outputs(x_t, t, is_null)
-        return tuple(head(x, t).to(x_t.dtype) for head, x in zip(self.heads, outputs, strict=True))
+        return self.read_scales(x_t, t, is_null)
 
-    def _stage_outputs(self, x_t: Tensor, t: Tensor, is_null: Tensor | None) -> Iterator[Tensor]:
+    def read(self, x_t: Tensor, t: Tensor, is_null: Tensor | None, *context: Tensor) -> Tensor:
+        """`forward`; `context` goes to every block of the transformer stages, for blocks that read one."""
+        clock = self._clock(x_t, t)
+        finest = last(self._stage_outputs(x_t, clock, is_null, *context))
+        return self.heads[-1](finest, clock).to(x_t.dtype)
+
+    def read_scales(
+        self, x_t: Tensor, t: Tensor, is_null: Tensor | None, *context: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`scales`, with a context as in `read`."""
+        clock = self._clock(x_t, t)
+        outputs = self._stage_outputs(x_t, clock, is_null, *context)
+        return tuple(head(x, clock).to(x_t.dtype) for head, x in zip(self.heads, outputs, strict=True))
+
+    def _clock(self, x_t: Tensor, t: Tensor) -> Clock:
+        require_inputs(x_t, t, self.config.channels, self.config.size)
+        return Clock(self._lerps(), t)
+
+    def _lerps(self) -> Iterator[TimeLerp]:
+        """Everything in the model that time moves."""
+        for stage in cast("list[Stage]", list(self.stages)):
+            yield stage.gains
+        for cascade in cast("list[Cascade]", list(self.cascades)):
+            yield from (cascade.gain, cascade.shift, cascade.norm.gain, cascade.norm.shift)
+        for head in cast("list[VelocityHead]", list(self.heads)):
+            yield from (head.norm.gain, head.norm.shift)
+
+    def _stage_outputs(
+        self, x_t: Tensor, clock: Clock, is_null: Tensor | None, *context: Tensor
+    ) -> Iterator[Tensor]:
         """Yield the last feature map of every stage, low to high."""
-        self._check(x_t, t)
         if is_null is None:
-            is_null = torch.zeros_like(t, dtype=torch.bool)
+            is_null = torch.zeros_like(clock.t, dtype=torch.bool)
         first, *higher = cast("list[Stage]", list(self.stages))  # a ModuleList forgets the type
-        maps = first.features(first.embed(x_t), t, self.indicator(is_null))
+        maps = first.features(first.embed(x_t), clock, self.indicator(is_null), context)
         for stage, cascade in zip(higher, self.cascades, strict=True):
-            x, hand_over = cascade(maps, t)
+            x, hand_over = cascade(maps, clock)
             yield x
-            maps = stage.features(stage.embed(x_t) + hand_over, t)
+            maps = stage.features(stage.embed(x_t) + hand_over, clock, context=context)
         yield last(maps)
-
-    def _check(self, x_t: Tensor, t: Tensor) -> None:
-        expected = (self.config.channels, *self.config.size)
-        if tuple(x_t.shape[1:]) != expected:
-            raise ValueError(f"x_t must be (b, {', '.join(map(str, expected))}), got {tuple(x_t.shape)}")
-        if tuple(t.shape) != (x_t.shape[0],):
-            raise ValueError(f"t must be (b,) = ({x_t.shape[0]},), got {tuple(t.shape)}; use t.expand(b)")
 
 
 def last(maps: Iterable[Tensor]) -> Tensor:

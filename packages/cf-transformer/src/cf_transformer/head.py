@@ -4,7 +4,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cf_transformer.td_norm import TDLayerNorm
+from cf_transformer.td_norm import TDLayerNorm, Time
 
 
 class VelocityHead(nn.Module):
@@ -20,7 +20,7 @@ class VelocityHead(nn.Module):
         self.norm = TDLayerNorm(d)
         self.conv = nn.Conv2d(d, upscale * upscale * channels, kernel_size=3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b n d"], t: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Float[Tensor, "b n d"], t: Time) -> Float[Tensor, "b c h w"]:
         """The velocity on `upscale` times the stage's grid."""
         image = rearrange(self.norm(x, t), "b (h w) d -> b d h w", h=self.grid[0])
         return rearrange(self.conv(image), "b (p q c) h w -> b c (h p) (w q)", p=self.upscale, q=self.upscale)

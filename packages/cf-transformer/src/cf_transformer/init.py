@@ -6,6 +6,7 @@ from torch import nn
 from cf_transformer.config import InitKind
 from cf_transformer.indicator import Indicator
 from cf_transformer.position import LearnedPosition
+from cf_transformer.query_key import AxialRoPE, QKNorm
 from cf_transformer.td_norm import TimeLerp
 
 STD = 0.02
@@ -43,6 +44,8 @@ def initialise(model: nn.Module, generator: torch.Generator | None = None, kind:
             case Indicator(kind="released"):
                 module.conditional.fill_(1.0)
                 module.unconditional.fill_(-1.0)
+            case QKNorm() | AxialRoPE():
+                module.reset()
             case TimeLerp():
                 module.param0.fill_(module.init)
                 module.param1.fill_(module.init)

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """Cut (b, c, h, w) into patch x patch cells, project each to d channels, add its learned position."""
+    """Cut (b, c, h, w) into patch x patch cells, project each to d channels, add its learned position if it has one."""
 
-    def __init__(self, channels: int, d: int, patch: int, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, d: int, patch: int, grid: tuple[int, int], positions: bool = True
+    ) -> None:
         super().__init__()
         self.patch = patch
         self.project = nn.Conv2d(channels, d, kernel_size=patch, stride=patch)
-        self.position = LearnedPosition(grid[0] * grid[1], d)
+        self.position = LearnedPosition(grid[0] * grid[1], d) if positions else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Cells in row-major order."""

@@ -1,0 +1,1 @@
+"""The kernels themselves: @triton.jit functions that import nothing but triton."""
