@@ -21,9 +21,9 @@ def test_the_mlp_gates_the_first_branch(name, gate, shaken, generator):
 
 
 def test_gelu_is_the_exact_one():
-    gate = GatedMLP(1, 1, "gelu").gate
-    ab = torch.tensor([[[1.0, 2.0]]], dtype=torch.float64)
-    assert gate(ab).item() == pytest.approx(2 * 0.8413447460685429, abs=1e-14)
+    gate, one = GatedMLP(1, 1, "gelu").gate, torch.ones(1, 1, 1, dtype=torch.float64)
+    weight, bias = torch.tensor([[1.0], [2.0]]).double(), torch.zeros(2).double()
+    assert gate(one, weight, bias).item() == pytest.approx(2 * 0.8413447460685429, abs=1e-14)
 
 
 def test_a_transformer_block_adds_attention_then_mlp_each_after_its_own_norm(shaken, generator):

@@ -1,5 +1,7 @@
 """The two residual blocks of DiMR. Both take the gains gamma(t) of their norms as an argument."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -8,18 +10,12 @@ from torch import Tensor, nn
 
 from cf_transformer.attention import SelfAttention
 from cf_transformer.config import Activation, AttentionKind
-from cf_transformer.kernels import geglu
+from cf_transformer.kernels import linear_geglu
+from cf_transformer.kernels.reference import gated_linear
 from cf_transformer.query_key import QueryKey
 from cf_transformer.td_norm import add_td_rms_norm, td_rms_norm
 
-
-def swiglu(ab: Float[Tensor, "b n twice_f"]) -> Float[Tensor, "b n f"]:
-    """silu(a) v of the halves [a | v] of the last axis."""
-    a, v = ab.chunk(2, dim=-1)
-    return F.silu(a) * v
-
-
-GATE = {"gelu": geglu, "silu": swiglu}
+GATE = {"gelu": linear_geglu, "silu": partial(gated_linear, activation=F.silu)}
 
 
 class GatedMLP(nn.Module):
@@ -33,7 +29,7 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Token by token."""
-        return self.w_out(self.gate(self.w_in(x)))
+        return self.w_out(self.gate(x, self.w_in.weight, self.w_in.bias))
 
 
 class TransformerBlock(nn.Module):

@@ -7,6 +7,7 @@ it. A kernel's gradients are of first order; for derivatives of them, or for `to
 from collections.abc import Sequence
 from itertools import chain
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +24,7 @@ __all__ = [
     "concat_td_norm",
     "explain",
     "geglu",
+    "linear_geglu",
     "qk_norm_rope",
     "time_lerps",
     "using",
@@ -63,6 +65,16 @@ def geglu(ab: Float[Tensor, "*b twice_f"]) -> Float[Tensor, "*b f"]:
     refusal, loses = gated.refusal(ab), not_worth_it(ab.numel(), ab)
     op = gated if by_triton("geglu", ab, refusal=refusal, loses=loses) else reference
     return op.geglu(ab)
+
+
+def linear_geglu(
+    x: Float[Tensor, "*b d"], weight: Float[Tensor, "twice_f d"], bias: Float[Tensor, "twice_f"]
+) -> Float[Tensor, "*b f"]:
+    """gelu(W_0 x + b_0) (W_1 x + b_1) with weight = [W_0 | W_1]: one product and a kernel, or two products."""
+    loses = not_worth_it(x.numel() // x.shape[-1] * len(weight), x, weight, bias)
+    if by_triton("geglu", x, loses=loses):
+        return gated.geglu(F.linear(x, weight, bias))
+    return reference.gated_linear(x, weight, bias, F.gelu)
 
 
 def concat_td_norm(

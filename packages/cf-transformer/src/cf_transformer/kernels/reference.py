@@ -1,6 +1,6 @@
 """The fused ops in plain torch: the maths, the way on a CPU, and the oracle of the kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -73,6 +73,18 @@ def geglu(ab: Float[Tensor, "*b twice_f"]) -> Float[Tensor, "*b f"]:
     """gelu(a) b of the first half a and the second half b of the last axis; gelu is the exact one, with erf."""
     a, b = ab.chunk(2, dim=-1)
     return F.gelu(a) * b
+
+
+def gated_linear(
+    x: Float[Tensor, "*b d"],
+    weight: Float[Tensor, "twice_f d"],
+    bias: Float[Tensor, "twice_f"],
+    activation: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "*b f"]:
+    """activation(W_0 x + b_0) (W_1 x + b_1) with weight = [W_0 | W_1]: two products, on whose results torch is faster
+    than on the halves of one."""
+    (w_0, w_1), (b_0, b_1) = weight.chunk(2), bias.chunk(2)
+    return activation(F.linear(x, w_0, b_0)) * F.linear(x, w_1, b_1)
 
 
 def concat_td_norm(
