@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
-from cf_transformer import DiMR, DiMRConfig, pretrained
+from cf_transformer import DiMR, pretrained
 from cf_transformer.cross_attention_dimr import CrossAttentionConfig, CrossAttentionDiMR
 from cf_transformer.dit import DiT
 from cf_transformer.dit_config import DiTConfig
-from cf_transformer.pretrained import CONFIG, WEIGHTS, Pretrained, from_pretrained, save_pretrained
+from cf_transformer.pretrained import CONFIG, MODELS, WEIGHTS, from_pretrained, save_pretrained
 from torch import nn
 
 
@@ -51,7 +51,7 @@ def test_every_kind_of_model_comes_back(config, shaken, generator, tmp_path):
         again = from_pretrained(folder)
         assert (type(again), again.config) == (type(model), model.config)
         assert same(again, model)
-    assert {path.name for path in tmp_path.iterdir()} == pretrained.known_models().keys()
+    assert {path.name for path in tmp_path.iterdir()} == MODELS.keys()
 
 
 def test_the_folder_holds_plain_weights_and_a_config_that_names_its_model(config, generator, tmp_path):
@@ -101,12 +101,11 @@ def test_parameters_that_share_memory_or_lie_across_it_are_written_one_by_one(co
 
 @pytest.fixture
 def named(monkeypatch) -> type[DiMR]:
-    """A second kind of model, in the registry beside DiMR."""
+    """Another kind of model, known beside DiMR as long as the test runs."""
+    monkeypatch.setattr(pretrained, "MODELS", dict(MODELS))
 
-    class Named(DiMR, Pretrained): ...
+    class Named(DiMR): ...
 
-    both = {"DiMR": (DiMR, DiMRConfig), "Named": (Named, DiMRConfig)}
-    monkeypatch.setattr(pretrained, "known_models", lambda: both)
     return Named
 
 

@@ -41,7 +41,7 @@ class CrossAttentionConfig:
         return cls(**{**values, "dimr": DiMRConfig.from_dict(values["dimr"])})
 
 
-class CrossAttentionDiMR(Pretrained, nn.Module):
+class CrossAttentionDiMR(Pretrained, nn.Module, config=CrossAttentionConfig):
     """A DiMR in which every self-attention is followed by a cross-attention to the text.
 
     It keeps the indicator token of DiMR. Where `is_null`, the text gives way to a learned vector as well, so nothing of

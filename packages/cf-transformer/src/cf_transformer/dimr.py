@@ -19,7 +19,7 @@ from cf_transformer.stage import Stage
 from cf_transformer.td_norm import Clock, TimeLerp
 
 
-class DiMR(Pretrained, nn.Module):
+class DiMR(Pretrained, nn.Module, config=DiMRConfig):
     """Stages from low to high resolution; all see the full x_t, each adds what the one below hands over.
 
     Time enters through the norms only, the indicator through one token of the first stage only.

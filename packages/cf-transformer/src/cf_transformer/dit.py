@@ -22,7 +22,7 @@ LAYER_NORM_EPS = 1e-6
 TIME_FEATURES = 256
 
 
-class DiT(Pretrained, nn.Module):
+class DiT(Pretrained, nn.Module, config=DiTConfig):
     """Patches at fixed places, blocks of one width, and time and indicator through adaLN-Zero.
 
     A fresh DiT is 0 everywhere: every block starts as the identity and the output layer at zero.

@@ -27,8 +27,23 @@ class Config(Protocol):
     def from_dict(cls, values: Mapping[str, Any]) -> "Config": ...
 
 
+MODELS: dict[str, tuple[type[nn.Module], type[Config]]] = {}
+"""Class name in config.json -> (model, config): every subclass of Pretrained that is imported."""
+
+
 class Pretrained:
-    """The two functions of this file as methods of a model."""
+    """The two functions of this file as methods of a model: `class DiMR(Pretrained, nn.Module, config=DiMRConfig)`.
+
+    A model derived from another has its config, unless it names its own.
+    """
+
+    config_class: type[Config]
+
+    def __init_subclass__(cls, *, config: type[Config] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if config is not None:
+            cls.config_class = config
+        MODELS[cls.__name__] = (cast("type[nn.Module]", cls), cls.config_class)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """As `save_pretrained`."""
@@ -51,22 +66,6 @@ class Pretrained:
                 f"{name_or_folder} holds a {kind}, not a {cls.__name__}; use {kind}.from_pretrained"
             )
         return model
-
-
-def known_models() -> dict[str, tuple[type[nn.Module], type[Config]]]:
-    """Class name in config.json -> (model, config)."""
-    # imported here, because the models inherit from Pretrained above
-    from cf_transformer.config import DiMRConfig
-    from cf_transformer.cross_attention_dimr import CrossAttentionConfig, CrossAttentionDiMR
-    from cf_transformer.dimr import DiMR
-    from cf_transformer.dit import DiT
-    from cf_transformer.dit_config import DiTConfig
-
-    return {
-        "DiMR": (DiMR, DiMRConfig),
-        "DiT": (DiT, DiTConfig),
-        "CrossAttentionDiMR": (CrossAttentionDiMR, CrossAttentionConfig),
-    }
 
 
 def save_pretrained(model: nn.Module, folder: str | Path) -> None:
@@ -129,16 +128,15 @@ def _read_config(path: Path) -> tuple[type[nn.Module], Config]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     values.pop(VERSION_KEY, None)
     if CLASS_KEY not in values:
-        raise ValueError(f"{path} lacks {CLASS_KEY!r}, the kind of model; known: {', '.join(known_models())}")
+        raise ValueError(f"{path} lacks {CLASS_KEY!r}, the kind of model; known: {', '.join(MODELS)}")
     model_class, config_class = _lookup(values.pop(CLASS_KEY))
     return model_class, config_class.from_dict(values)
 
 
 def _lookup(kind: str) -> tuple[type[nn.Module], type[Config]]:
-    known = known_models()
-    if kind not in known:
-        raise ValueError(f"unknown model {kind!r}; known: {', '.join(known)}")
-    return known[kind]
+    if kind not in MODELS:
+        raise ValueError(f"unknown model {kind!r}; known: {', '.join(MODELS)}")
+    return MODELS[kind]
 
 
 def _locate(name_or_folder: str | Path, revision: str | None) -> Path:
