@@ -233,11 +233,12 @@ def slow(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """Tests that need a CUDA device."""
+    """Tests that need a CUDA device, and those of the kernels on it."""
     probe = ("python", "-c", "import torch; print(torch.cuda.is_available())")
     if "True" not in str(session.run("uv", "run", "--quiet", *probe, silent=True, external=True)):
         session.skip("torch sees no CUDA device on this machine")
-    marked(session, "gpu")
+    session.env["CF_KERNEL_DEVICE"] = "cuda"
+    marked(session, "gpu or interpreter")
 
 
 @nox.session(venv_backend="none")

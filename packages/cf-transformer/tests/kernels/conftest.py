@@ -1,6 +1,11 @@
-"""What tests of kernels share: tolerances, an error measure, and buffers that show what a kernel forgets."""
+"""What tests of kernels share: tolerances, an error measure, and buffers that show what a kernel forgets.
+
+The same tests run in Triton's interpreter on the CPU (TRITON_INTERPRET=1, `nox -s kernels`) and, with
+CF_KERNEL_DEVICE=cuda, on a GPU (`nox -s gpu`).
+"""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -12,6 +17,7 @@ from torch import Tensor
 
 # norm-relative, against float64: a wrong formula cannot hide in float64, the others are a few roundings wide
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.2e-2}
+ON_GPU = os.environ.get("CF_KERNEL_DEVICE") == "cuda"
 BAND = 64  # elements on either side of a guarded buffer; keeps 16-byte alignment
 SENTINEL = -77.0  # exact in every dtype
 
@@ -19,11 +25,15 @@ SENTINEL = -77.0  # exact in every dtype
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip = pytest.mark.skip(reason="set TRITON_INTERPRET=1 to run Triton kernels on the CPU")
     for item in items:
-        if item.get_closest_marker("interpreter") and not dispatch.interpreted():
+        if item.get_closest_marker("interpreter") and not (dispatch.interpreted() or ON_GPU):
             item.add_marker(skip)
 
 
 def pytest_configure() -> None:
+    if ON_GPU:
+        torch.set_default_device("cuda")
+        dispatch.KERNEL_DTYPES = (*dispatch.KERNEL_DTYPES, torch.float64)
+        TOLERANCE[torch.float64] = 1e-6  # numbers such as an epsilon reach a compiled kernel in fp32
     if dispatch.interpreted():
         spec = spec_from_file_location("interpreter_bf16", Path(__file__).with_name("interpreter_bf16.py"))
         module = module_from_spec(spec)

@@ -20,7 +20,7 @@ F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat1
 
 
 def packed(n: int, e: int, dtype: torch.dtype = F64, b: int = 2) -> Tensor:
-    generator = torch.Generator().manual_seed(n * e)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(n * e)
     return torch.randn(b, n, 3, HEADS, e, generator=generator, dtype=F64).to(dtype)
 
 
@@ -40,9 +40,9 @@ def with_gradient(function, qkv: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
 
 def assert_right(qkv: Tensor, norm_error, tolerance: float) -> None:
     """Result and gradient against the formula's in float64, the parts for q, k and v each on their own."""
-    dout = torch.randn(formula(qkv).shape, generator=torch.Generator().manual_seed(1), dtype=F64).to(
-        qkv.dtype
-    )
+    dout = torch.randn(
+        formula(qkv).shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=F64
+    ).to(qkv.dtype)
     out, dqkv = with_gradient(attention, qkv, dout)
     expected, dexpected = with_gradient(formula, qkv.double(), dout.double())
     assert (out.dtype, dqkv.dtype) == (qkv.dtype, qkv.dtype)

@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 def made(config: DiMRConfig) -> tuple[DiMR, tuple[torch.Tensor, ...]]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     model = DiMR(config, generator)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -21,7 +21,7 @@ NAMES = ("qkv", "cos", "sin", "gain")
 
 def inputs(n: int, e: int, dtype: torch.dtype = F64, b: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """qkv in a dtype, and tables and gains in its accumulator's; token 0 is not turned."""
-    generator = torch.Generator().manual_seed(n * e)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(n * e)
     qkv = torch.randn(b, n, 3, HEADS, e, generator=generator, dtype=F64)
     angle = 6 * torch.rand(n, e // 2, generator=generator, dtype=F64)
     angle[0] = 0
@@ -46,9 +46,9 @@ def with_gradients(function, leaves, dout: Tensor) -> list[Tensor]:
 
 def assert_right(leaves, norm_error, tolerance: float, function=qk_norm_rope) -> None:
     """Result and all gradients against the formula's in float64."""
-    dout = torch.randn(leaves[0].shape, generator=torch.Generator().manual_seed(1), dtype=F64).to(
-        leaves[0].dtype
-    )
+    dout = torch.randn(
+        leaves[0].shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=F64
+    ).to(leaves[0].dtype)
     ours = with_gradients(function, leaves, dout)
     expected = with_gradients(formula, [leaf.double() for leaf in leaves], dout.double())
     assert [x.dtype for x in ours] == [leaves[0].dtype, *(leaf.dtype for leaf in leaves)]
@@ -143,7 +143,11 @@ def test_inputs_may_lie_anywhere_in_larger_tensors(in_triton, in_nan, norm_error
     leaves = inputs(17, 12)
     apart = [in_nan(leaf).requires_grad_() for leaf in leaves]
     out = qk_norm_rope(*apart)
-    dout = in_nan(torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=F64))
+    dout = in_nan(
+        torch.randn(
+            out.shape, generator=torch.Generator(torch.get_default_device()).manual_seed(1), dtype=F64
+        )
+    )
     ours, expected = torch.autograd.grad(out, apart, dout), with_gradients(formula, leaves, dout)
     for a, b in zip((out, *ours), expected, strict=True):
         assert norm_error(a, b) < tolerance[F64]
