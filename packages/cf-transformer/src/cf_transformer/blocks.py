@@ -19,7 +19,7 @@ GATE = {"gelu": linear_geglu, "silu": partial(gated_linear, activation=F.silu)}
 
 
 class GatedMLP(nn.Module):
-    """W_out (act(W_0 x) * W_1 x), all biased; W_0 and W_1 are one product, rows [W_0 | W_1]; gelu is exact."""
+    """W_out (act(W_0 x) * W_1 x), all biased; W_0 and W_1 are one parameter, rows [W_0 | W_1]; gelu is exact."""
 
     def __init__(self, d: int, hidden: int, activation: Activation) -> None:
         super().__init__()

@@ -13,8 +13,8 @@ from cf_transformer.indicator import Indicator
 from cf_transformer.init import STD
 from cf_transformer.inputs import require_inputs
 from cf_transformer.position import PatchEmbed
+from cf_transformer.precision import at_least_fp32
 from cf_transformer.pretrained import Pretrained
-from cf_transformer.query_key import at_least_fp32
 from cf_transformer.recompute import RECOMPUTE
 from cf_transformer.sinusoid import grid_positions, time_features
 

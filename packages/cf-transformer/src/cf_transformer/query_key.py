@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cf_transformer.kernels import qk_norm_rope
+from cf_transformer.precision import at_least_fp32
 
 FIRST_LOGIT, LARGEST_LOGIT = 10.0, 100.0  # of a query and a key in the same direction: at first, and at most
 SLOWEST, FASTEST = math.pi, 5 * math.pi  # radians between the grid's centre and its edge, at first
@@ -90,8 +91,3 @@ def cell_centres(grid: tuple[int, int], device: torch.device | None = None) -> F
     """(y, x) of every cell of (rows, columns), row-major, the grid's edges being -1 and 1."""
     y, x = ((torch.arange(cells, dtype=torch.float32, device=device) + 0.5) / cells * 2 - 1 for cells in grid)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flatten(0, 1)
-
-
-def at_least_fp32(x: Tensor) -> Tensor:
-    """x in at least fp32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_transformer.query_key import at_least_fp32
+from cf_transformer.precision import at_least_fp32
 
 MAX_PERIOD = 10_000.0
 

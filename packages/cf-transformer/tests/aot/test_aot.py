@@ -26,7 +26,9 @@ def aot():
     from cf_transformer.kernels import dispatch
 
     if dispatch.interpreted():
-        pytest.skip("an interpreted kernel cannot be compiled: unset TRITON_INTERPRET")
+        pytest.skip(
+            "this process interprets kernels (TRITON_INTERPRET=1), so it cannot compile them: nox -s aot"
+        )
     import compile_for_sm90
 
     return compile_for_sm90

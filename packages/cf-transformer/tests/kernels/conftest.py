@@ -23,7 +23,7 @@ SENTINEL = -77.0  # exact in every dtype
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    skip = pytest.mark.skip(reason="set TRITON_INTERPRET=1 to run Triton kernels on the CPU")
+    skip = pytest.mark.skip(reason="a CPU runs Triton kernels in its interpreter only: nox -s kernels")
     for item in items:
         if item.get_closest_marker("interpreter") and not (dispatch.interpreted() or ON_GPU):
             item.add_marker(skip)
