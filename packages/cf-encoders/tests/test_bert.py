@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cf_encoders.bert import Bert, BertSize, rename
+from cf_encoders.language_models.bert import Bert, BertSize, rename
 
 FLOAT64 = 1e-6  # transformers keeps some of its constants in float32
 

@@ -2,8 +2,9 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from cf_encoders import MiniLM, minilm
-from cf_encoders.minilm import WEIGHTS_PACKAGE
+from cf_encoders import MiniLM
+from cf_encoders.language_models import minilm
+from cf_encoders.language_models.minilm import WEIGHTS_PACKAGE
 
 HERE = find_spec(WEIGHTS_PACKAGE) is not None and find_spec("tokenizers") is not None
 needs_weights = pytest.mark.skipif(not HERE, reason="MiniLM's weights are not installed: cf-encoders[minilm]")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from cf_encoders import PatchDCTCodec
-from cf_encoders.patch_dct import dct_components
+from cf_encoders.codecs.patch_dct import dct_components
 
 
 @pytest.mark.parametrize("patch", [1, 2, 3, 4, 8])

