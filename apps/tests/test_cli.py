@@ -165,7 +165,7 @@ def test_an_unknown_preset(folder, tmp_path, capsys):
         ("loss.kl_weight", "--set takes KEY=VALUE"),
         ("loss.times=erly", "known: uniform, logit_normal, early"),
         ("sample.solver=eular", "known: euler, midpoint"),
-        ("language.name=bert", "known: minilm, vocab"),
+        ("language.name=bert", "known: clip, open-clip, t5"),
         ("codec.name=jpeg", "pixels, taef2"),
         ("fit.lr=fast", "fit.lr"),
         ("fit.lr=-1.0", "lr must be positive"),
@@ -330,7 +330,7 @@ def test_help_fits_on_a_screen(words, capsys, monkeypatch):
     assert lines[0].startswith(("usage: crossflow", "crossflow:"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"import"}))  # it draws nothing
 def test_help_shows_defaults(command, capsys):
     text = " ".join(" ".join(shown(capsys, ["t2i", command, "--help"])).replace("│", " ").split())
     assert "(default: 0)" in text  # of the seed

@@ -8,7 +8,7 @@ USAGE = """crossflow: flow one modality straight into another
 usage: crossflow TASK COMMAND [options]
 
 tasks:
-  t2i    text to image: demo, train, sample, evaluate, interpolate, arithmetic
+  t2i    text to image: demo, train, sample, evaluate, interpolate, arithmetic, import
 
 `crossflow t2i --help` lists a task's commands, `crossflow t2i sample --help` a command's options.
 """

@@ -1,8 +1,10 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from cf_encoders import LogScale, info_nce, retrieval_accuracy
+from cf_encoders.sigmoid_loss import sigmoid_loss
 
 
 def pairs(b: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,11 +27,26 @@ def test_info_nce_is_the_papers_sum_written_out(b, generator):
     assert found.item() == pytest.approx((rows + columns) / 2, rel=1e-9, abs=1e-12)
 
 
+def test_autocast_does_not_round_the_cosines(generator):
+    z, target = (side.float() for side in pairs(6, generator))
+    expected = info_nce(z, target, LogScale(0.01)())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = info_nce(z, target, LogScale(0.01)())
+    # a cosine rounded to bfloat16 and multiplied by 100 is off by tenths
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
 def test_info_nce_is_symmetric_and_blind_to_length(generator):
     z, target = pairs(5, generator)
     scale = torch.tensor(2.0).double()
     torch.testing.assert_close(info_nce(z, target, scale), info_nce(target, z, scale))
     torch.testing.assert_close(info_nce(3 * z, 0.1 * target, scale), info_nce(z, target, scale))
+
+
+def test_its_gradient_is_that_of_finite_differences(generator):
+    z, target = torch.randn(2, 3, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    log_scale = torch.tensor(0.7).double().requires_grad_()
+    assert torch.autograd.gradcheck(info_nce, (z, target, log_scale))
 
 
 def test_matched_pairs_lose_less_than_mismatched_and_chance_is_log_b(generator):
@@ -46,6 +63,15 @@ def test_zero_latents_have_a_finite_loss_and_gradient():
     loss.backward()
     assert loss.isfinite()
     assert z.grad.isfinite().all()
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("loss", [info_nce, partial(sigmoid_loss, bias=torch.tensor(-2.0))])
+def test_a_loss_compiles_into_one_graph(loss, generator):
+    z, target = (side.float() for side in pairs(5, generator))
+    scale = torch.tensor(1.0)
+    found = torch.compile(loss, fullgraph=True)(z, target, scale)
+    torch.testing.assert_close(found, loss(z, target, scale), atol=1e-5, rtol=1e-5)
 
 
 def test_temperature_starts_at_007_and_the_scale_never_passes_100():

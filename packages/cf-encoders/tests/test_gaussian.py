@@ -1,6 +1,7 @@
 import pytest
 import torch
 from cf_encoders import DiagonalGaussian
+from cf_encoders.gaussian import KL_FORMS
 from torch.distributions import Normal, kl_divergence
 
 SHAPES = [(3, 4, 5, 7), (2, 1), (1, 3, 2)]
@@ -96,11 +97,25 @@ def test_kl_stays_finite_and_pulls_a_runaway_logvar_back():
 
 
 def test_statistics_of_a_batch_with_known_answers():
-    mean = torch.tensor([[1.0, -1.0], [3.0, -1.0]])
+    mean = torch.tensor([[1.0, -1.0], [3.0, -1.0]])  # the second dimension says nothing
     q = DiagonalGaussian(mean.requires_grad_(), torch.full((2, 2), 2 * torch.log(torch.tensor(0.5)).item()))
     found = {name: value.item() for name, value in q.statistics().items()}
-    assert found == pytest.approx({"mean_abs": 1.5, "mean_std": 0.5, "sigma": 0.5, "snr": 0.5 / 0.25})
+    expected = {"mean_abs": 1.5, "mean_std": 0.5, "sigma": 0.5, "snr": 0.5 / 0.25, "active": 0.5}
+    assert found == pytest.approx(expected)
     assert not any(value.requires_grad for value in q.statistics().values())
+
+
+def test_a_dimension_is_active_where_its_mean_varies_by_more_than_a_hundredth():
+    spread = torch.tensor([0.0, 0.09, 0.11, 3.0]).double()  # variances 0, 0.0081, 0.0121, 9
+    q = DiagonalGaussian(torch.stack([spread, -spread]), torch.zeros(2, 4).double())
+    assert q.statistics()["active"] == 0.5
+
+
+@pytest.mark.parametrize(("form", "penalty"), [("paper", 4.0), ("released", 0.3**6 * 2**6)])
+def test_each_divergence_is_found_by_its_name(form, penalty):
+    q = DiagonalGaussian(torch.full((1, 3), 2.0).double(), torch.zeros(1, 3).double())
+    assert KL_FORMS[form](q, "sum").item() == pytest.approx(1.5 * penalty)
+    assert KL_FORMS[form](q, "mean").item() == pytest.approx(0.5 * penalty)
 
 
 def test_a_collapsed_encoder_shows_as_no_spread_over_the_batch():

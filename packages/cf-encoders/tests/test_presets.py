@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from cf_encoders import TextVE, text_ve_preset
@@ -16,6 +18,8 @@ def count(module: torch.nn.Module) -> int:
         ("released-256-t5", 165_197_440),
         ("released-512-clip", 97_482_344),
         ("released-512-t5", 142_430_728),
+        ("released-256-clip-2-layers", 74_695_648),
+        ("released-256-clip-4-layers", 82_575_840),
     ],
 )
 def test_the_released_encoders_have_the_public_codes_parameter_counts(name, parameters):
@@ -35,6 +39,21 @@ def test_every_preset_builds_a_posterior_of_its_latents_shape(name):
         tokens = torch.empty(2, config.max_tokens, config.token_width)
         mask = torch.ones(2, config.max_tokens, dtype=torch.bool)
         assert TextVE(config)(tokens, mask).mean.shape == (2, *config.latent)
+
+
+@pytest.mark.parametrize(
+    ("language", "width"), [("t5", 4096), ("llama", 4096), ("minilm", 384), ("clip", 768), ("256", 768)]
+)
+def test_a_preset_reads_the_tokens_of_the_language_model_it_is_named_after(language, width):
+    widths = {config.token_width for name, config in TEXT_VES.items() if name.endswith(f"-{language}")}
+    assert widths == {width}
+
+
+def test_the_rows_of_table_3a_differ_in_nothing_but_their_variation():
+    learned, plain, noise = (text_ve_preset(f"paper-256{row}") for row in ("", "-encoder", "-encoder-noise"))
+    assert replace(plain, variation="learned") == learned
+    assert replace(noise, variation="learned", sigma=learned.sigma) == learned
+    assert (plain.variation, noise.variation, noise.sigma) == ("none", "noise", 1.0)
 
 
 def test_an_unknown_preset_lists_the_known():

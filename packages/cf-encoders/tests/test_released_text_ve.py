@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cf_encoders import TextVE, TextVEConfig, text_ve_preset
-from cf_encoders.released_text_ve import PostNormLayer, StdLayerNorm
+from cf_encoders import TextVE, TextVEConfig, released_text_ve, text_ve_preset
+from cf_encoders.released_text_ve import PostNormLayer
 
 TINY = TextVEConfig(
     kind="released", token_width=16, max_tokens=5, latent=(2, 3, 5), width=16, heads=2, depth=2, bottleneck=2
@@ -13,13 +13,6 @@ TINY = TextVEConfig(
 def tiny() -> TextVE:
     torch.manual_seed(0)
     return TextVE(TINY).double().eval()
-
-
-def test_the_norm_divides_by_the_unbiased_std_with_eps_outside():
-    x = torch.tensor([[[1.0, 2.0, 6.0]]], dtype=torch.float64)
-    norm = StdLayerNorm(3).double()
-    std = ((4 + 1 + 9) / 2) ** 0.5  # deviations -2, -1, 3 over n - 1
-    torch.testing.assert_close(norm(x), torch.tensor([[[-2.0, -1.0, 3.0]]]).double() / (std + 1e-5))
 
 
 def test_a_layer_is_torchs_post_norm_layer_but_for_its_norm(generator):
@@ -59,6 +52,44 @@ def test_masked_keys_are_not_read_but_padded_queries_are_flattened(generator):
     layer = ve.body.layers[0]
     torch.testing.assert_close(layer(tokens, mask)[:, :4], layer(other, mask)[:, :4])
     assert (ve(tokens, mask).mean - ve(other, mask).mean).abs().max() > 1e-4
+
+
+def test_keys_beyond_the_longest_caption_are_left_out_and_nothing_changes(generator, monkeypatch):
+    torch.manual_seed(0)
+    ve = TextVE(replace(TINY, max_tokens=33)).double().eval()
+    tokens = torch.randn(2, 33, 16, generator=generator, dtype=torch.float64)
+    mask = torch.arange(33)[None] < torch.tensor([[3], [4]])
+    seen = []
+    ve.body.layers[0].attn.W_K.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+
+    def with_gradients():
+        q = ve(tokens, mask)
+        return q.mean, q.logvar, *torch.autograd.grad(q.kl().sum(), list(ve.parameters()))
+
+    short = with_gradients()
+    monkeypatch.setattr(released_text_ve, "readable", lambda mask: mask.shape[1])
+    long = with_gradients()
+    assert seen == [4, 33]
+    for found, expected in zip(short, long, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_in_training_residuals_are_thinned_although_the_config_says_no_dropout(generator):
+    layer = PostNormLayer(16, 2, 0.0).double()
+    x, mask = torch.randn(1, 5, 16, generator=generator).double(), torch.ones(1, 5, dtype=torch.bool)
+    torch.manual_seed(0)
+    assert not torch.equal(layer(x, mask), layer(x, mask))
+    assert torch.equal(layer.eval()(x, mask), layer(x, mask))
+
+
+@pytest.mark.parametrize("variation", ["none", "noise"])
+@pytest.mark.parametrize("latent", [(2, 3, 5), (4, 64, 64)])
+def test_without_a_learned_sigma_the_tail_writes_the_mean_only(variation, latent, generator):
+    ve = TextVE(replace(TINY, latent=latent, variation=variation, sigma=1.0))
+    q = ve(torch.randn(1, 5, 16, generator=generator), torch.ones(1, 5, dtype=torch.bool))
+    assert q.mean.shape == q.logvar.shape == (1, *latent)
+    tail = ve.body.linear or ve.body.adaptor.conv3
+    assert len(tail.bias) == (2 * 3 * 5 if ve.body.linear else 4)
 
 
 def test_t5s_tokens_are_narrowed_first(generator):

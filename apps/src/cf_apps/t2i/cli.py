@@ -19,6 +19,7 @@ from cf_apps.t2i.arithmetic import draw_between, draw_sum, parse_sum
 from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.demo import demo, shipped_run
 from cf_apps.t2i.evaluate import score_composition, score_pairs
+from cf_apps.t2i.import_public import ImportRequest, import_public, kind_of, missing
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.train import TrainRequest, parse_overrides, train
 
@@ -143,6 +144,8 @@ class Evaluate:
     def run(self) -> None:
         sampler, how = _open(self.model, self.draw)
         data = self.data or read_config(_folder(self.model))["task"]["data"]
+        if data is None:
+            raise ConfigError(f"{self.model} was imported and has no data of its own; pass --data FOLDER")
         with progress_line("drawing") as line:
             if data == SHAPES:
                 scores = score_composition(sampler, how, line, seed=self.draw.seed, split=self.split).table()
@@ -187,6 +190,34 @@ class Arithmetic:
         say(f"wrote {save_png(image_grid(images, len(images), captions=under), self.out)}")
 
 
+@dataclass(frozen=True)
+class Import:
+    """Make a run of a public CrossFlow checkpoint, to draw with."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+    """A released .pth file, or nnet.pth or nnet_ema.pth of the public trainer."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder to make."""
+    language: str | None = None
+    """Folder or hub id of its language model: CLIP ViT-L/14 or T5-v1.1-XXL, as the table says."""
+    codec: str | None = None
+    """Its autoencoder: a diffusers folder, or the public autoencoder_kl.pth."""
+    language_model: Literal["clip", "t5-released"] | None = None
+    """Taken from the file if not given."""
+    fp16: bool = False
+    """Half the size."""
+
+    def run(self) -> None:
+        request = ImportRequest(
+            self.checkpoint, self.out, self.language, self.codec, self.language_model, self.fp16
+        )
+        result = import_public(request, progress_line("import"))
+        print_table(kind_of(result.config), result.table())
+        say(f"wrote {result.run}")
+        for sentence in missing(result.config):
+            say(sentence)
+
+
 def _folder(name: str) -> Path:
     """A run folder, or the shipped model by its name."""
     return shipped_run() if name == SHIPPED and not Path(name).exists() else Path(name)
@@ -204,4 +235,5 @@ COMMANDS = {
     "evaluate": Evaluate,
     "interpolate": Interpolate,
     "arithmetic": Arithmetic,
+    "import": Import,
 }

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from cf_encoders import ImageTowerConfig, TextVEConfig
 from cf_flowcore import LogitNormal, Mixture, Power, Stratified, Uniform
 from cf_flowcore.tableaus import TABLEAUS
-from cf_transformer import DiMRConfig
+from cf_transformer import DiMRConfig, DiTConfig
 
 from cf_apps.engine.errors import ConfigError
 
@@ -129,7 +129,7 @@ class T2IConfig:
     language: LanguageConfig
     codec: CodecConfig
     text_ve: TextVEConfig
-    backbone: DiMRConfig
+    backbone: DiMRConfig | DiTConfig
     image_tower: ImageTowerConfig | None
     tower_sees: TowerInput = "latent"
     loss: LossConfig = field(default_factory=LossConfig)
@@ -139,10 +139,9 @@ class T2IConfig:
         _require_count("image_size", self.image_size, 1)
         latent = (self.backbone.channels, *self.backbone.size)
         scales = self.loss.scale_weights
-        if scales is not None and len(scales) != len(self.backbone.stages):
-            raise ConfigError(
-                f"loss.scale_weights has {len(scales)} weights for {len(self.backbone.stages)} stages"
-            )
+        stages = len(self.backbone.stages) if isinstance(self.backbone, DiMRConfig) else 1
+        if scales is not None and len(scales) != stages:
+            raise ConfigError(f"loss.scale_weights has {len(scales)} weights for {stages} stages")
         _require_known("tower_sees", self.tower_sees, get_args(TowerInput))
         if self.image_tower is None and self.tower_sees != "latent":
             raise ConfigError(
@@ -174,7 +173,7 @@ class T2IConfig:
         parts: dict[str, Any] = dict(values)
         for name, part in (
             ("text_ve", TextVEConfig),
-            ("backbone", DiMRConfig),
+            ("backbone", DiTConfig if "d_model" in values["backbone"] else DiMRConfig),
             ("image_tower", ImageTowerConfig),
         ):
             parts[name] = (

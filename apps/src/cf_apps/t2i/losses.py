@@ -1,14 +1,14 @@
 """L = L_FM + w L_Enc + lambda L_KL (+ mu L_mean): the joint training of CrossFlow section 4.2, appendix A."""
 
 import torch
-from cf_encoders import DiagonalGaussian, info_nce, retrieval_accuracy
+from cf_encoders import encoder_losses
 from cf_flowcore import CondOT, draw_null, null_targets, scale_losses
 from cf_flowcore.multiscale import weighted_sum
 from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.engine.task import Losses
-from cf_apps.t2i.config import TIMES, LossConfig
+from cf_apps.t2i.config import TIMES
 from cf_apps.t2i.model import T2IModel
 
 T_BINS = 5
@@ -39,15 +39,17 @@ def t2i_losses(
     x_t, v_t = path.x_t(x_0, target, t), path.v(x_0, target, t)
     per_scale = scale_losses(model.backbone.scales(x_t, t, is_null), v_t)  # (s, b), low to high
     image_latent = modules["image_tower"](seen)
+    encoder = encoder_losses(
+        posterior, x_0, kl=config.kl_form, target=image_latent, log_scale=modules["log_scale"]()
+    )
     terms = {
         "flow": (1.0, weighted_sum(per_scale, config.scale_weights).mean()),
-        "encoder": (config.encoder_weight, info_nce(x_0, image_latent, modules["log_scale"]())),
-        "kl": (config.kl_weight, _kl(posterior, config).mean()),
+        "encoder": (config.encoder_weight, encoder.terms["contrastive"]),
+        "kl": (config.kl_weight, encoder.terms["kl"]),
     }
     if config.mean_weight:
         terms["mean"] = (config.mean_weight_at(progress), unexplained(posterior.mean, x_1))
-    stats = posterior.statistics() | {
-        "retrieval": retrieval_accuracy(posterior.mean.detach(), image_latent.detach()),
+    stats = encoder.statistics | {
         "flow_full": per_scale[-1].mean().detach(),
         **_by_time("flow", per_scale[-1].detach(), t),
     }
@@ -61,10 +63,6 @@ def unexplained(mean: Float[Tensor, "b c h w"], x_1: Float[Tensor, "b c h w"]) -
     """
     variance = x_1.var((0, 2, 3), correction=0, keepdim=True).clamp(min=1e-4)
     return ((mean - x_1).square() / variance).mean()
-
-
-def _kl(posterior: DiagonalGaussian, config: LossConfig) -> Float[Tensor, "b"]:
-    return posterior.kl() if config.kl_form == "paper" else posterior.kl_sextic()
 
 
 def _by_time(name: str, loss: Float[Tensor, "b"], t: Float[Tensor, "b"]) -> dict[str, Tensor]:

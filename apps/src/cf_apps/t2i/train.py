@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cf_encoders import PatchDCTCodec, Vocabulary
+from cf_encoders import PatchDCTCodec, Vocabulary, kl_weight_warning
 from cf_encoders.codec import PixelCodec
 
 from cf_apps.data.sources import Source, open_source
@@ -55,6 +55,7 @@ def train(request: TrainRequest, device: torch.device, label: str = "train") -> 
     config = _fitted(recipe.model, source)
     model = build(config, _vocabulary(config, source), device, request.seed)
     _check_captions(model, source)
+    _check_kl_weight(config)
     with progress_line(f"{label}: encoding") as line:
         latents = _latents(model, source, line)
     task = T2ITask(model, source.train, source.name, request.seed, latents)
@@ -163,6 +164,14 @@ def _check_captions(model: T2IModel, source: Source) -> None:
             f"e.g. {captions[long[0]]!r}; to read more pass --set language.max_tokens=N --set text_ve.max_tokens=N",
             file=sys.stderr,
         )
+
+
+def _check_kl_weight(config: T2IConfig) -> None:
+    """Say so when the weight would let sigma die, or captions be forgotten, in a latent of this size."""
+    loss = config.loss
+    warning = kl_weight_warning(loss.kl_weight, config.latent, loss.kl_form) if loss.kl_weight else None
+    if warning and config.text_ve.variation == "learned":
+        print(f"loss.kl_weight: {warning}", file=sys.stderr)
 
 
 def _latents(model: T2IModel, source: Source, line: Progress) -> torch.Tensor | None:

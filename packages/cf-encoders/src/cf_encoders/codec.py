@@ -2,8 +2,12 @@
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+
+from cf_encoders.gaussian import DiagonalGaussian
+
+ROUNDING = 1e-3  # how far over [0, 1] a picture may be: a resize in float16 is, one in [-1, 1] is not
 
 
 @runtime_checkable
@@ -23,6 +27,15 @@ class ImageCodec(Protocol):
         ...
 
 
+@runtime_checkable
+class PosteriorCodec(ImageCodec, Protocol):
+    """A codec whose encoder is variational: `encode` gives the mean, and a trainer may draw x_1 instead."""
+
+    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> DiagonalGaussian:
+        """q(x_1 | image), in the units of `encode` and `decode`."""
+        ...
+
+
 class PixelCodec(nn.Module):
     """latent = (2 image - 1) / std: [0, 1] <-> [-1, 1], divided by `std` (of the data, in [-1, 1] units)."""
 
@@ -36,6 +49,7 @@ class PixelCodec(nn.Module):
         return 3, height, width
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        require_float(images, "PixelCodec")
         return (2 * images - 1) / self.std
 
     def decode(self, latent: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
@@ -47,4 +61,26 @@ def require_divisible(height: int, width: int, by: int, codec: str) -> None:
     if height % by or width % by:
         raise ValueError(
             f"{codec} needs height and width divisible by {by}, got {height} x {width}; resize or crop"
+        )
+
+
+def require_float(images: Shaped[Tensor, "b c H W"], codec: str) -> None:
+    """Raise ValueError for whole numbers: 2 image - 1 would wrap around in uint8."""
+    if not images.is_floating_point():
+        raise ValueError(f"{codec} takes floats in [0, 1], got {images.dtype}; give images.float() / 255")
+
+
+def require_unit_range(images: Shaped[Tensor, "b c H W"], codec: str) -> None:
+    """Raise ValueError unless the images are floats in [0, 1].
+
+    A network answers to images in [-1, 1] or [0, 255] too, and only the pictures look wrong. Costs one pass over
+    the pixels, and on a GPU the wait for its result: nothing beside a network.
+    """
+    require_float(images, codec)
+    if images.numel() == 0:
+        return
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that nan is refused too
+        raise ValueError(
+            f"{codec} takes images in [0, 1], got [{low:.4g}, {high:.4g}]; rescale, or clamp what a resize overshot"
         )

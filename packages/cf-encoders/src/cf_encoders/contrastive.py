@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cf_encoders.gather import Group, gather_batch, rank_in
+from cf_encoders.gather import Group, whole_batch
 from cf_encoders.numerics import clamp_keeping_gradient, widen
 
 MAX_LOG_SCALE = math.log(100.0)
@@ -39,29 +39,39 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Mean of CE(logits) and CE(logits^T); logits_ij = exp(log_scale) cos(z_i, target_j), truth i = j.
 
-    With a process `group` the negatives are those of all its ranks (each with the same b) and the gradient
-    reaches them: the mean of the ranks' losses, and of their gradients as DDP takes it, is the loss of the
-    whole batch in one process.
+    With a process `group` the negatives are those of all its ranks, which may hold different numbers of pairs, and
+    the gradient reaches them. The mean of the ranks' losses is the loss of the whole batch B in one process, and so
+    is the mean of their gradients, which is what DDP takes. A rank's logits are (b, B), never (B, B).
     """
     z, target = directions(z), directions(target)
-    all_z, all_target = gather_batch(z, group), gather_batch(target, group)
-    scale = log_scale.exp()  # the public code forgets this exp
-    truth = rank_in(group) * len(z) + torch.arange(len(z), device=z.device)
-    z_to_target = F.cross_entropy(scale * z @ all_target.T, truth)
-    target_to_z = F.cross_entropy(scale * target @ all_z.T, truth)
-    return (z_to_target + target_to_z) / 2
+    batch = whole_batch(z, group)
+    truth = batch.places(z.device)
+    scale = widen(log_scale).exp()  # the public code forgets this exp
+    z_to_target = F.cross_entropy(products(scale * z, batch.gather(target)), truth, reduction="sum")
+    target_to_z = F.cross_entropy(products(scale * target, batch.gather(z)), truth, reduction="sum")
+    return batch.mean_weight * (z_to_target + target_to_z) / 2
 
 
 @torch.no_grad()
 def retrieval_accuracy(
     z: Float[Tensor, "b *d"], target: Float[Tensor, "b *d"], group: Group | None = None
 ) -> Float[Tensor, ""]:
-    """Share of this rank's z whose nearest target of the whole batch, by cosine, is their own."""
-    z, all_target = directions(z), gather_batch(directions(target), group)
-    truth = rank_in(group) * len(z) + torch.arange(len(z), device=z.device)
-    return ((z @ all_target.T).argmax(dim=1) == truth).float().mean()
+    """Share of the z, of all ranks, whose nearest target of the whole batch, by cosine, is their own.
+
+    The same number on every rank of the group.
+    """
+    z, target = directions(z), directions(target)
+    batch = whole_batch(z, group)
+    nearest = products(z, batch.gather(target)).argmax(dim=1)
+    return batch.total((nearest == batch.places(z.device)).sum().float()) / batch.rows
 
 
 def directions(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b k"]:
     """Each sample flattened and divided by its norm, or by NORM_EPS where the norm is smaller."""
     return F.normalize(widen(x).flatten(1), dim=1, eps=NORM_EPS)
+
+
+def products(x: Float[Tensor, "b d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:
+    """x y^T in the precision of x: in bfloat16, as autocast would have it, near cosines come out equal."""
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.T

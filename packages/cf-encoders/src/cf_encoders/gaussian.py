@@ -1,5 +1,6 @@
 """q(z_0 | x) = N(mean, diag(sigma^2)): what every variational encoder returns (CrossFlow sec. 4.1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_encoders.numerics import clamp_keeping_gradient, widen
+from cf_encoders.reduction import Reduction, reduce_samples
 
 LOGVAR_RANGE = (-30.0, 20.0)  # sigma from 3e-7 to 2e4: far outside any use, far inside float32's exp
-Reduction = Literal["sum", "mean"]
+ACTIVE_VARIANCE = 0.01  # Burda et al. 2016: a dimension whose mean varies less over the data says nothing
+KLForm = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,7 @@ class DiagonalGaussian:
     def _divergence(self, mean_penalty: Float[Tensor, "b *d"], reduction: Reduction) -> Float[Tensor, "b"]:
         logvar = widen(self.logvar)
         # expm1(logvar) is sigma^2 - 1 without the cancellation near sigma = 1
-        per_dimension = 0.5 * (mean_penalty + torch.expm1(logvar) - logvar).flatten(1)
-        match reduction:
-            case "sum":
-                return per_dimension.sum(dim=1)
-            case "mean":
-                return per_dimension.mean(dim=1)
-            case _:
-                raise ValueError(f"unknown reduction {reduction!r}; known: mean, sum")
+        return reduce_samples(0.5 * (mean_penalty + torch.expm1(logvar) - logvar), reduction)
 
     def statistics(self) -> dict[str, Float[Tensor, ""]]:
         """Warning signs of a collapse, detached, for the log.
@@ -82,6 +78,7 @@ class DiagonalGaussian:
         mean_std: spread of the mean over the batch; 0 where every caption gives the same source
         sigma: mean sigma; 0 where no distribution is left, 1 is the prior's
         snr: batch variance of the mean / sigma^2
+        active: share of dimensions whose mean varies over the batch by more than ACTIVE_VARIANCE
         """
         mean, sigma = widen(self.mean.detach()), widen(self.std.detach())
         variance = mean.var(dim=0, correction=0)
@@ -90,4 +87,12 @@ class DiagonalGaussian:
             "mean_std": variance.sqrt().mean(),
             "sigma": sigma.mean(),
             "snr": variance.mean() / sigma.square().mean(),
+            "active": (variance > ACTIVE_VARIANCE).to(variance.dtype).mean(),
         }
+
+
+KL_FORMS: dict[KLForm, Callable[[DiagonalGaussian, Reduction], Float[Tensor, "b"]]] = {
+    "paper": DiagonalGaussian.kl,
+    "released": DiagonalGaussian.kl_sextic,
+}
+"""The paper's divergence, and the public code's; both stay per sample, reduced over the latent as named."""

@@ -39,6 +39,16 @@ class LanguageModel(Protocol):
         ...
 
 
+@runtime_checkable
+class FrozenLanguageModel(LanguageModel, Protocol):
+    """A LanguageModel whose features never change, so that they can be kept on disk."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same text for two models only if they give every caption the same features."""
+        ...
+
+
 class VocabLanguageModel(nn.Module):
     """One learned vector per word, and nothing else: trained with the encoder, or frozen as it is drawn.
 

@@ -7,22 +7,26 @@ are not, and take part in the flat projection, so the content of padded tokens c
 
 import math
 
-import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cf_encoders.dropout import Dropout, add_dropped
+from cf_encoders.layers import attend_between, readable, wide_linear
+from cf_encoders.std_layer_norm import StdLayerNorm
 from cf_encoders.text_ve_config import TextVEConfig
 
 FFN_HIDDEN = 1024
 ADAPTOR_WIDTH = 4096  # viewed as one channel of 64 x 64
 ADAPTOR_SIDE = 64
 RESIDUAL_DROPOUT = 0.1  # fixed there: the config's dropout governs attention and feed-forward only
-MASKED_SCORE = {torch.float32: -1e9, torch.float64: -1e9, torch.bfloat16: -1e4, torch.float16: -1e4}
 
 
 class ReleasedBody(nn.Module):
-    """tokens (b, 77, 768 or 4096) -> (b, 2, c, h, w). A 64 x 64 latent takes the adaptor, others a Linear."""
+    """tokens (b, 77, 768 or 4096) -> mean and logvar (b, 2, c, h, w), or the mean only (b, 1, c, h, w).
+
+    A 64 x 64 latent takes the adaptor, others a Linear. Keys and values are made of the tokens that a mask lets
+    someone read, and of no others.
+    """
 
     def __init__(self, config: TextVEConfig) -> None:
         super().__init__()
@@ -37,35 +41,40 @@ class ReleasedBody(nn.Module):
             for wider in _halvings(width, config.bottleneck)
         )
         large = config.latent[1:] == (ADAPTOR_SIDE, ADAPTOR_SIDE)
-        self.adaptor = Adaptor(flat, 2 * config.latent[0]) if large else None
-        self.linear = None if large else nn.Linear(flat, 2 * math.prod(config.latent))
+        self.adaptor = Adaptor(flat, config.moments * config.latent[0]) if large else None
+        self.linear = None if large else nn.Linear(flat, config.moments * math.prod(config.latent))
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, "b 2 c h w"]:
+    ) -> Float[Tensor, "b moments c h w"]:
         x = tokens if self.compressor is None else self.compressor(tokens)
+        mask = mask[:, : readable(mask)]
         for layer in self.layers:
             x = layer(x, mask)
         for layer in self.reduction_layers:
             x = layer(x, mask)
-        project = self.adaptor or self.linear
-        assert project is not None
-        return project(x.flatten(1)).unflatten(1, (2, *self.latent))
+        flat = x.flatten(1)
+        if self.linear is None:
+            assert self.adaptor is not None
+            moments = self.adaptor(flat)
+        else:
+            moments = wide_linear(self.linear, flat)
+        return moments.unflatten(1, (-1, *self.latent))
 
 
 class PostNormLayer(nn.Module):
-    """LN(x + attention(x)), then LN(x + feed-forward(x))."""
+    """LN(x + attention(x)), then LN(x + feed-forward(x)). `mask` is that of the first n of m tokens."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attn = ReleasedAttention(width, heads, dropout)
         self.feed_forward = ReleasedFeedForward(width, dropout)
         self.norm1, self.norm2 = StdLayerNorm(width), StdLayerNorm(width)
-        self.residual_dropout = nn.Dropout(RESIDUAL_DROPOUT)
 
-    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        x = self.norm1(x + self.residual_dropout(self.attn(x, mask)))
-        return self.norm2(x + self.residual_dropout(self.feed_forward(x)))
+    def forward(self, x: Float[Tensor, "b m d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b m e"]:
+        p = RESIDUAL_DROPOUT if self.training else 0.0
+        x = self.norm1(add_dropped(x, self.attn(x, mask), p))
+        return self.norm2(add_dropped(x, self.feed_forward(x), p))
 
 
 class ReductionLayer(PostNormLayer):
@@ -75,29 +84,24 @@ class ReductionLayer(PostNormLayer):
         super().__init__(width, heads, dropout)
         self.reduction = nn.Linear(width, width // 2)
 
-    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n e"]:
+    def forward(self, x: Float[Tensor, "b m d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b m e"]:
         return self.reduction(super().forward(x, mask))
 
 
 class ReleasedAttention(nn.Module):
-    """Multi-head self-attention; masked keys get a large negative score rather than minus infinity."""
+    """Multi-head attention of m tokens to the first n of them; the others are read by no one."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.W_Q, self.W_K = nn.Linear(width, width), nn.Linear(width, width)
         self.W_V, self.W_O = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        q, k, v = (
-            rearrange(linear(x), "b n (k d) -> b k n d", k=self.heads)
-            for linear in (self.W_Q, self.W_K, self.W_V)
-        )
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        scores = scores.masked_fill(~mask[:, None, None], MASKED_SCORE[scores.dtype])
-        weights = self.dropout(scores.softmax(dim=-1)).to(v.dtype)
-        return self.W_O(rearrange(weights @ v, "b k n d -> b n (k d)"))
+    def forward(self, x: Float[Tensor, "b m d"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b m d"]:
+        context = x[:, : mask.shape[1]]
+        k, v = self.W_K(context), self.W_V(context)
+        dropout = self.dropout if self.training else 0.0
+        return attend_between(self.W_Q, self.W_O, x, k, v, mask, self.heads, dropout)
 
 
 class ReleasedFeedForward(nn.Module):
@@ -106,22 +110,10 @@ class ReleasedFeedForward(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.ffn_1, self.ffn_2 = nn.Linear(width, FFN_HIDDEN), nn.Linear(FFN_HIDDEN, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return self.ffn_2(self.dropout(self.ffn_1(x).relu()))
-
-
-class StdLayerNorm(nn.Module):
-    """g (x - mean) / (std + 1e-5) + b, with the unbiased std and eps outside the root: not nn.LayerNorm."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.g, self.b = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        std = x.std(dim=-1, keepdim=True, correction=1)
-        return self.g * (x - x.mean(dim=-1, keepdim=True)) / (std + 1e-5) + self.b
+        return self.ffn_2(self.dropout(self.ffn_1(x).relu_()))
 
 
 class Compressor(nn.Module):
@@ -155,7 +147,7 @@ class Adaptor(nn.Module):
         self.conv3 = nn.Conv2d(64, channels, 3, padding=1)
 
     def forward(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
-        x = self.ln_fc1(self.fc1(flat)).relu()
+        x = self.ln_fc1(wide_linear(self.fc1, flat)).relu()
         x = self.ln_fc2(self.fc2(x)).relu().unflatten(1, (1, ADAPTOR_SIDE, ADAPTOR_SIDE))
         x = self.ln_conv1(self.conv1(x)).relu()
         x = self.ln_conv2(self.conv2(x)).relu()

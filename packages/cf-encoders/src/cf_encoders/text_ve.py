@@ -15,14 +15,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cf_encoders.gaussian import DiagonalGaussian
-from cf_encoders.layers import CrossBlock, NeighbourBlock, SelfBlock
+from cf_encoders.layers import CrossBlock, NeighbourBlock, SelfBlock, readable, wide_linear
 from cf_encoders.numerics import widen
+from cf_encoders.pretrained import Pretrained
 from cf_encoders.released_text_ve import ReleasedBody
 from cf_encoders.text_ve_config import TextVEConfig
 
 
-class TextVE(nn.Module):
-    """tokens (b, n, d), mask (b, n; True where there is a token) -> DiagonalGaussian over (b, c, h, w)."""
+class TextVE(Pretrained, nn.Module, config=TextVEConfig):
+    """tokens (b, n, d), mask (b, n; True where there is a token) -> DiagonalGaussian over (b, c, h, w).
+
+    The plain encoder (variation `none`) is a Gaussian of sigma 3e-7, which `sample` adds to the mean: float32's own
+    rounding. Its KL is constant in sigma; leave it out of the loss, or it is a weight on mean^2 / 2 only.
+    """
 
     def __init__(self, config: TextVEConfig) -> None:
         super().__init__()
@@ -31,14 +36,16 @@ class TextVE(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> DiagonalGaussian:
         _check_tokens(tokens, self.config)
-        mean, logvar = widen(self.body(tokens, mask)).unbind(dim=1)
-        return DiagonalGaussian(mean, logvar)
+        mean, *logvar = widen(self.body(tokens, mask)).unbind(dim=1)
+        fixed = self.config.fixed_logvar
+        return DiagonalGaussian(mean, logvar[0] if fixed is None else torch.full_like(mean, fixed))
 
 
 class CompactBody(nn.Module):
     """Self-attention over the tokens, neighbours first if asked; then a learned query per latent patch writes it.
 
-    A padded token changes nothing; shorter captions may come with fewer tokens.
+    A padded token changes nothing, whatever is in it; shorter captions may come with fewer tokens. On a CPU the
+    work is that of the batch's longest caption.
     """
 
     def __init__(self, config: TextVEConfig) -> None:
@@ -58,7 +65,8 @@ class CompactBody(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, "b 2 c h w"]:
+    ) -> Float[Tensor, "b moments c h w"]:
+        tokens, mask = without_padding(tokens, mask)
         context = self.embed(tokens)
         for block in (*self.neighbours, *self.self_blocks):
             context = block(context, mask)
@@ -67,8 +75,8 @@ class CompactBody(nn.Module):
             x = block(x, context, mask)
         x = self.norm(x)
         return rearrange(
-            torch.stack([self.mean(x), self.logvar(x)], dim=1),
-            "b two (h w) (c p q) -> b two c (h p) (w q)",
+            torch.stack([head(x) for head in (self.mean, self.logvar) if head is not None], dim=1),
+            "b moments (h w) (c p q) -> b moments c (h p) (w q)",
             h=self.latent[1] // self.patch,
             p=self.patch,
             q=self.patch,
@@ -79,13 +87,14 @@ class PaperBody(nn.Module):
     """Stacked transformer layers over the tokens, then one linear layer over all of them (sec. 4.1).
 
     Each token is first narrowed to `bottleneck`: 77 x 768 -> 4 x 32 x 32 straight would be 484 M weights.
-    Padded tokens enter the flat layer as zeros, so they change nothing.
+    Padded tokens enter the flat layer as zeros, so they change nothing, whatever is in them. On a CPU the work is
+    that of the batch's longest caption.
     """
 
     def __init__(self, config: TextVEConfig) -> None:
         super().__init__()
         size = (config.width, config.heads, config.mlp_hidden, config.dropout)
-        self.latent, self.max_tokens = config.latent, config.max_tokens
+        self.latent = config.latent
         self.embed = TokenEmbedding(config)
         self.blocks = nn.ModuleList(SelfBlock(*size) for _ in range(config.depth))
         self.narrow = nn.Linear(config.width, config.bottleneck)
@@ -96,14 +105,14 @@ class PaperBody(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
-    ) -> Float[Tensor, "b 2 c h w"]:
+    ) -> Float[Tensor, "b moments c h w"]:
+        tokens, mask = without_padding(tokens, mask)
         x = self.embed(tokens)
         for block in self.blocks:
             x = block(x, mask)
-        x = self.norm(self.narrow(x)) * mask[..., None]
-        missing = self.max_tokens - x.shape[1]
-        x = nn.functional.pad(x, (0, 0, 0, missing)).flatten(1)
-        return torch.stack([self.mean(x), self.logvar(x)], dim=1).unflatten(2, self.latent)
+        x = (self.norm(self.narrow(x)) * mask[..., None]).flatten(1)
+        heads = [head for head in (self.mean, self.logvar) if head is not None]
+        return torch.stack([wide_linear(head, x) for head in heads], dim=1).unflatten(2, self.latent)
 
 
 class TokenEmbedding(nn.Module):
@@ -122,14 +131,28 @@ class TokenEmbedding(nn.Module):
         return self.linear(self.norm(tokens)) + self.positions[: tokens.shape[1]]
 
 
-def gaussian_heads(width: int, out: int, config: TextVEConfig) -> tuple[nn.Linear, nn.Linear]:
-    """Heads for mean and logvar: from unit-variance features, std(mean) = mean_std, and sigma as given."""
-    mean, logvar = nn.Linear(width, out), nn.Linear(width, out)
+def gaussian_heads(width: int, out: int, config: TextVEConfig) -> tuple[nn.Linear, nn.Linear | None]:
+    """Heads for mean and logvar: from unit-variance features, std(mean) = mean_std, and sigma as given.
+
+    No head for a logvar that is fixed.
+    """
+    mean = nn.Linear(width, out)
+    logvar = nn.Linear(width, out) if config.fixed_logvar is None else None
     nn.init.normal_(mean.weight, std=config.mean_std / math.sqrt(width))
     nn.init.zeros_(mean.bias)
-    nn.init.zeros_(logvar.weight)
-    nn.init.constant_(logvar.bias, 2 * math.log(config.sigma))
+    if logvar is not None:
+        nn.init.zeros_(logvar.weight)
+        nn.init.constant_(logvar.bias, 2 * math.log(config.sigma))
     return mean, logvar
+
+
+def without_padding(
+    tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b m d"], Bool[Tensor, "b m"]]:
+    """The tokens that someone may read, and zeros where there is none: a padded inf times weight 0 would be NaN."""
+    n = readable(mask)
+    tokens, mask = tokens[:, :n], mask[:, :n]
+    return tokens.masked_fill(~mask[..., None], 0.0), mask
 
 
 def _check_tokens(tokens: Tensor, config: TextVEConfig) -> None:

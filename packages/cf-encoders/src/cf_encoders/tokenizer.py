@@ -1,10 +1,11 @@
-"""A word-level vocabulary built from captions: no download, every word a token."""
+"""Captions <-> token ids: what every tokenizer offers, and a word-level vocabulary built from captions."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,7 +13,54 @@ from torch import Tensor
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 SPECIALS = (PAD, UNK, BOS, EOS)  # always ids 0, 1, 2, 3
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
 WORDS = re.compile(r"\w+|[^\w\s]")
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Captions <-> ids in [0, len(tokenizer)); `<pad> <unk> <bos> <eos>` are 0, 1, 2, 3 in every one here."""
+
+    def __len__(self) -> int: ...
+
+    def length(self, caption: str) -> int:
+        """Tokens the caption takes, <bos> and <eos> included."""
+        ...
+
+    def encode(
+        self, captions: Sequence[str], max_tokens: int
+    ) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+        """<bos> tokens <eos>, padded to n = max_tokens, and the mask of tokens that are not padding."""
+        ...
+
+    def decode(self, ids: Int[Tensor, "b n"]) -> list[str]:
+        """The captions up to the first <eos>; <pad> and <bos> are left out."""
+        ...
+
+    def save(self, path: Path | str) -> None:
+        """Write the file that the class's `load` reads."""
+        ...
+
+
+def frame(rows: Sequence[Sequence[int]], max_tokens: int) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    """<bos> row <eos>, padded to n = max_tokens, and the mask of ids that are not padding.
+
+    A longer row loses ids at its end, never its <eos>.
+    """
+    if max_tokens < 2:
+        raise ValueError(f"max_tokens must be >= 2 to hold <bos> and <eos>, got {max_tokens}")
+    ids = torch.full((len(rows), max_tokens), PAD_ID)
+    for framed, row in zip(ids, rows, strict=True):
+        kept = [BOS_ID, *row[: max_tokens - 2], EOS_ID]
+        framed[: len(kept)] = torch.tensor(kept)
+    return ids, ids != PAD_ID
+
+
+def unframe(row: Sequence[int]) -> list[int]:
+    """The ids up to the first <eos>, without <pad> and <bos>."""
+    row = list(row)
+    row = row[: row.index(EOS_ID)] if EOS_ID in row else row
+    return [i for i in row if i not in (PAD_ID, BOS_ID)]
 
 
 def split_words(caption: str) -> list[str]:
@@ -55,22 +103,12 @@ class Vocabulary:
 
         A longer caption loses words at its end, never its <eos>.
         """
-        if max_tokens < 2:
-            raise ValueError(f"max_tokens must be >= 2 to hold <bos> and <eos>, got {max_tokens}")
-        ids = torch.full((len(captions), max_tokens), self._ids[PAD])
-        for row, caption in zip(ids, captions, strict=True):
-            words = (BOS, *split_words(caption)[: max_tokens - 2], EOS)
-            row[: len(words)] = torch.tensor([self._ids.get(word, self._ids[UNK]) for word in words])
-        return ids, ids != self._ids[PAD]
+        words = (split_words(caption) for caption in captions)
+        return frame([[self._ids.get(word, UNK_ID) for word in some] for some in words], max_tokens)
 
     def decode(self, ids: Int[Tensor, "b n"]) -> list[str]:
         """Words up to the first <eos>, joined by blanks; <pad> and <bos> are left out."""
-        return [self._decode_one(row) for row in ids.tolist()]
-
-    def _decode_one(self, row: list[int]) -> str:
-        words = [self.words[i] for i in row]
-        words = words[: words.index(EOS)] if EOS in words else words
-        return " ".join(word for word in words if word not in (PAD, BOS))
+        return [" ".join(self.words[i] for i in unframe(row)) for row in ids.tolist()]
 
     def save(self, path: Path | str) -> None:
         """Write {"words": [...]} as JSON."""

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cf_encoders.codec import require_divisible
+from cf_encoders.codec import require_divisible, require_float
 
 COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))  # grey, red - blue, green - magenta
 
@@ -83,6 +83,7 @@ class PatchDCTCodec(nn.Module):
         return len(self.components), height // self.patch, width // self.patch
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        require_float(images, "PatchDCTCodec")
         self.latent_shape(images.shape[2], images.shape[3])
         patches = rearrange(2 * images - 1, "b c (h p) (w q) -> b h w (c p q)", p=self.patch, q=self.patch)
         coefficients = rearrange(patches @ self.components.T, "b h w k -> b k h w")

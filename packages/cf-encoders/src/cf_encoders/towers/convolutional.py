@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cf_encoders.configs import config_from_dict, require_positive, require_shape
+from cf_encoders.pretrained import Pretrained
+from cf_encoders.towers.heads import ProjectionHead
 
 NORM_GROUPS = 8
 
@@ -48,12 +50,12 @@ class ImageTowerConfig:
         return config_from_dict(cls, values)
 
 
-class ImageTower(nn.Module):
+class ImageTower(Pretrained, nn.Module, config=ImageTowerConfig):
     """Strided convolutional stages, flattened (where things are matters), and a projection head."""
 
     def __init__(self, config: ImageTowerConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.latent = config, config.latent
         channels, h, w = config.image
         shrink = 2 ** len(config.stages)
         ins = (channels, *config.stages[:-1])
@@ -67,7 +69,7 @@ class ImageTower(nn.Module):
         x = images
         for stage in self.stages:
             x = stage(x)
-        return self.head(x.flatten(1)).unflatten(1, self.config.latent)
+        return self.head(x.flatten(1)).unflatten(1, self.latent)
 
 
 class Stage(nn.Module):
@@ -82,15 +84,3 @@ class Stage(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e m n"]:
         x = self.down(x)
         return x + self.conv(F.silu(self.norm(x)))
-
-
-class ProjectionHead(nn.Module):
-    """Linear, GELU, LN, Linear: the public code's head, which at 256 px is (1024, 4096, 4096)."""
-
-    def __init__(self, features: int, hidden: int, out: int) -> None:
-        super().__init__()
-        self.fc1, self.norm = nn.Linear(features, hidden), nn.LayerNorm(hidden)
-        self.fc2 = nn.Linear(hidden, out)
-
-    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
-        return self.fc2(self.norm(F.gelu(self.fc1(x))))
