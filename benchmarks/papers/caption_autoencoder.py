@@ -223,10 +223,14 @@ def report(rows: dict[str, dict[str, Any]]) -> str:
         "sigma` with half as much again. "
         f"{first['device']}, torch {first['torch']}, seed {first['options']['seed']}. Captions are cut to "
         f"{first['options']['max_tokens']} tokens ({first['held_out_cut_to_max_tokens']} of the held-out ones are "
-        "longer). Command: see the first lines of `benchmarks/papers/caption_autoencoder.py`.",
+        "longer). Each row is one call of `benchmarks/papers/caption_autoencoder.py --captions FILE` with "
+        "`--tokenizer` and `--decoder` as named.",
         table(names, cells),
         "q(z | caption) on held-out captions (the prior has sigma 1; SNR is the batch variance of mu / sigma^2):",
         table(heads, stats),
+        "The second pass neither helps nor harms here: a latent made by the encoder tells every token by itself, so "
+        "the decoder learns little from the others. It is for latents that leave a choice, as those of a flow may; "
+        "`test_caption_decoder.py` has the case of two words that must agree.",
         "![curves](curves.png)",
     ]
     for row in rows.values():

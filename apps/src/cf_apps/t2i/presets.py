@@ -135,6 +135,7 @@ def released_256() -> Preset:
     paper = paper_256()
     model = replace(
         paper.model,
+        codec=CodecConfig("released-vae"),
         text_ve=text_ve_preset("released-256-clip"),
         backbone=replace(paper.model.backbone, indicator="released"),
         loss=LossConfig(
