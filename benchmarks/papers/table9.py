@@ -237,7 +237,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         f"- {name}: {part['captions']['train']:,} captions train, {part['captions']['held_out']:,} are scored. One of "
         f"these has {part['tokens_per_caption']:.1f} real tokens ([CLS] and [SEP] are among them), so "
-        f"{part['numbers_per_token']:.0f} numbers for each. What a straight line does: the mean embedding for every "
+        f"{part['numbers_per_token']:.0f} numbers for each. For comparison, linear: the mean embedding for every "
         f"token has cosine {part['linear']['mean']:.1f} %, each token's own first {part['numbers_per_token']:.0f} "
         f"principal components {part['linear']['principal']:.1f} %."
         for name, part in result["settings"].items()
@@ -252,7 +252,8 @@ def report(result: dict[str, Any]) -> str:
         table(heads, rows),
         "\n".join(lines),
         "The paper's figures are of CLIP's 77 x 768 embeddings; MiniLM's are another space, so these rows stand beside "
-        "the paper's, not against them. 14.4 is the ratio of all numbers, padding included: where captions are short, "
+        "the paper's, not against them, and the trainings here are minutes long. One seed: a few tenths of a percent "
+        "between two rows mean nothing. 14.4 is the ratio of all numbers, padding included: where captions are short, "
         "padding is most of what is 'compressed', and the second setting is the harder test.",
         "![curves](curves.png)",
     ]

@@ -81,6 +81,40 @@ def test_fewer_samples_than_dimensions_give_the_nuclear_norm(n, m, d):
     )
 
 
+@pytest.mark.parametrize(("n", "m"), [(5, 8), (5, 40), (40, 5), (40, 50)])
+def test_features_give_the_distance_of_their_moments(n, m):
+    x, y = features(n, 12, 5), features(m, 12, 6)
+    expected = frechet_distance(Moments.of(x), Moments.of(y))
+    for sides in ((x, y), (x, Moments.of(y)), (Moments.of(x), y)):
+        assert frechet_distance(*sides) == pytest.approx(expected, rel=1e-6)
+
+
+def test_few_features_have_the_distance_of_their_cross_products():
+    """n = 2: one direction each, S_1 = u u^T / 2 and S_2 = w w^T / 2, so tr (S_1 S_2)^{1/2} = |u . w| / 2."""
+    x, y = features(2, 7, 5), features(2, 7, 6)
+    u, w, shift = x[0] - x[1], y[0] - y[1], x.mean(0) - y.mean(0)
+    expected = shift @ shift + (u @ u + w @ w) / 2 - (u @ w).abs()
+    assert frechet_distance(x, y) == pytest.approx(float(expected), rel=1e-13)
+
+
+@pytest.mark.parametrize("n", [2, 9, 30])
+def test_few_features_are_at_no_distance_from_themselves_to_rounding(n):
+    """Covariances of rank n - 1 would leave the square root of rounding, 1e-7 and more."""
+    x = features(n, 31, 7)
+    assert frechet_distance(x, x) <= 1e-13 * float(Moments.of(x).cov.trace())
+
+
+def test_features_that_cannot_be_compared_are_refused():
+    x = features(5, 12, 5)
+    with pytest.raises(ValueError, match="at least 2 samples, got 1"):
+        frechet_distance(x[:1], x)
+    with pytest.raises(ValueError, match="widths 12 and 11"):
+        frechet_distance(x, x[:, :11])
+    x[3, 4] = torch.nan
+    with pytest.raises(ValueError, match="feature row 3 is not finite"):
+        frechet_distance(x, features(5, 12, 6))
+
+
 def test_constant_features_are_a_point():
     x = features(30, 4, 7)
     point = Moments.of(torch.ones(9, 4))

@@ -92,6 +92,38 @@ def test_a_wrong_count_or_a_wrong_file_is_named(tmp_path):
         Moments.load(tmp_path / "other.npz")
 
 
+def test_a_file_says_its_count_or_that_it_does_not(tmp_path):
+    Moments.of(features(20, 3)).save(tmp_path / "ours.npz")
+    np.savez(tmp_path / "peer.npz", mu=np.zeros(3), sigma=np.eye(3))
+    assert Moments.stored_count(tmp_path / "ours.npz") == 20
+    assert Moments.stored_count(tmp_path / "peer.npz") is None
+
+
+@pytest.mark.parametrize(
+    ("mu", "sigma", "message"),
+    [
+        (np.zeros(3), np.eye(4), r"sigma \(d, d\), got \(3,\) and \(4, 4\)"),
+        (np.zeros((3, 1)), np.eye(3), r"mu must be \(d,\)"),
+        (np.zeros(3), np.full((3, 3), np.nan), "NaN or infinity"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(tmp_path, mu, sigma, message):
+    np.savez(tmp_path / "stats.npz", mu=mu, sigma=sigma)
+    with pytest.raises(ValueError, match=message):
+        Moments.load(tmp_path / "stats.npz", count=9)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300])
+def test_a_truncated_file_is_named_and_a_missing_one_is_missing(tmp_path, kept):
+    path = tmp_path / "stats.npz"
+    Moments.of(features(20, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"stats\.npz cannot be read as an npz"):
+        Moments.load(path)
+    with pytest.raises(FileNotFoundError):
+        Moments.load(tmp_path / "no.npz")
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_feature_that_is_no_number_is_named_by_its_row(bad):
     x = features(5, 2)

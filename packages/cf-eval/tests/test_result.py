@@ -33,6 +33,8 @@ def test_printed_it_names_metric_number_protocol_and_count():
 def test_fid_needs_the_hash_of_its_network(name):
     with pytest.raises(ValueError, match=r"inception_sha256.*frechet_distance"):
         result(name)
+    with pytest.raises(ValueError, match="got '0123'"):
+        result(name, details={"inception_sha256": "0123"})
     assert result(name, details={"inception_sha256": "6726825d"}).metric == name
 
 

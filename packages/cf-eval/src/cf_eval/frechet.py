@@ -7,11 +7,13 @@ network, one resize and one set of weights; nothing here calls itself that.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from cf_eval.distributed import Group, all_ranks
 from cf_eval.moments import Moments
 from cf_eval.result import Result
 
@@ -20,18 +22,86 @@ from cf_eval.result import Result
 ROUNDING = 1e-6
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """d^2 above, in squared units of the features; symmetric, 0 for equal moments.
+def frechet_distance(a: Moments | Float[Tensor, "n d"], b: Moments | Float[Tensor, "m e"]) -> float:
+    """d^2 above, in squared units of the features; symmetric, 0 for equal sets.
 
-    Raises ValueError for different widths, fewer than 2 samples, or a covariance that is not one.
+    Each side is given as its moments or as its features. Features that are fewer than they are wide give the
+    more exact distance, sooner: see `nuclear_norm`. Raises ValueError for different widths, fewer than 2 samples,
+    features that are not finite, or a covariance that is not one.
     """
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"cannot compare features of widths {len(a.mean)} and {len(b.mean)}")
-    traces = a.cov.trace() + b.cov.trace()
-    spread = traces - 2 * trace_sqrt_product(a.cov, b.cov)
+    one, two = _summed_up(a), _summed_up(b)
+    if one.mean.shape != two.mean.shape:
+        raise ValueError(f"cannot compare features of widths {len(one.mean)} and {len(two.mean)}")
+    traces = one.trace + two.trace
+    spread = traces - 2 * _trace_of_root(one, two)
     if spread < -ROUNDING * traces:
         raise ValueError(f"Fréchet distance came out as {spread:.3g} < 0: a covariance is not positive")
-    return float((a.mean - b.mean).square().sum() + spread.clamp(min=0))
+    return float((one.mean - two.mean).square().sum() + spread.clamp(min=0))
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Fewer samples than dimensions: F with F F^T the covariance, of which the d x d matrix need not be made."""
+
+    mean: Float64[Tensor, "d"]
+    factor: Float64[Tensor, "d n"]
+
+    @property
+    def trace(self) -> Float64[Tensor, ""]:
+        return self.factor.square().sum()
+
+
+@dataclass(frozen=True)
+class _Many:
+    mean: Float64[Tensor, "d"]
+    cov: Float64[Tensor, "d d"]
+
+    @property
+    def trace(self) -> Float64[Tensor, ""]:
+        return self.cov.trace()
+
+
+def _summed_up(samples: Moments | Tensor) -> _Few | _Many:
+    """What the formula needs of one side."""
+    if isinstance(samples, Tensor) and len(samples) < samples.shape[1]:
+        x = samples.detach().cpu().double()
+        return _Few(x.mean(0), sample_factor(x))
+    moments = Moments.of(samples) if isinstance(samples, Tensor) else samples
+    return _Many(moments.mean, moments.cov)
+
+
+def _trace_of_root(a: _Few | _Many, b: _Few | _Many) -> Float64[Tensor, ""]:
+    """tr (S_1 S_2)^{1/2} by the shortest way the two sides allow."""
+    match a, b:
+        case _Few(), _Few():
+            return nuclear_norm(a.factor, b.factor)
+        case _Few(), _Many():
+            return _trace_by_factor(a.factor, b.cov)
+        case _Many(), _Few():
+            return _trace_by_factor(b.factor, a.cov)
+        case _:
+            assert isinstance(a, _Many)
+            assert isinstance(b, _Many)
+            return trace_sqrt_product(a.cov, b.cov)
+
+
+def nuclear_norm(f: Float64[Tensor, "d n"], g: Float64[Tensor, "d m"]) -> Float64[Tensor, ""]:
+    """tr (S_1 S_2)^{1/2} = |F^T G|_*, the sum of the singular values, for S_1 = F F^T and S_2 = G G^T.
+
+    For fewer samples than dimensions: an n x m problem instead of a d x d one, and no square roots of rounding.
+    """
+    return torch.linalg.svdvals(f.T @ g).sum()
+
+
+def sample_factor(x: Float[Tensor, "n d"]) -> Float64[Tensor, "d n"]:
+    """F with F F^T the covariance of the rows: X_c^T / sqrt(n - 1)."""
+    if len(x) < 2:
+        raise ValueError(f"a covariance needs at least 2 samples, got {len(x)}")
+    x = x.detach().cpu().double()
+    finite = x.isfinite().all(1)
+    if not finite.all():
+        raise ValueError(f"feature row {int((~finite).nonzero()[0])} is not finite")
+    return (x - x.mean(0)).T / (len(x) - 1) ** 0.5
 
 
 def trace_sqrt_product(a: Float64[Tensor, "d d"], b: Float64[Tensor, "d d"]) -> Float64[Tensor, ""]:
@@ -43,6 +113,11 @@ def trace_sqrt_product(a: Float64[Tensor, "d d"], b: Float64[Tensor, "d d"]) -> 
     """
     candidates = ((_factor(a), b), (_factor(b), a))
     factor, other = min(candidates, key=lambda pair: pair[0].shape[1])
+    return _trace_by_factor(factor, other)
+
+
+def _trace_by_factor(factor: Float64[Tensor, "d r"], other: Float64[Tensor, "d d"]) -> Float64[Tensor, ""]:
+    """tr (F F^T S)^{1/2}: the roots of the eigenvalues of F^T S F."""
     product = factor.T @ other @ factor
     return torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
 
@@ -91,6 +166,13 @@ class FrechetDistance:
             raise ValueError(f"cannot merge {other.feature_space!r} into {self.feature_space!r}")
         self.real = _join(self.real, other.real)
         self.generated = _join(self.generated, other.generated)
+
+    def gathered(self, group: Group | None = None) -> "FrechetDistance":
+        """A new metric that has seen what all ranks of the group have, the same on each. All ranks must call it."""
+        whole = FrechetDistance(self.features, self.feature_space)
+        for real, generated in all_ranks((self.real, self.generated), group):
+            whole.real, whole.generated = _join(whole.real, real), _join(whole.generated, generated)
+        return whole
 
     def compute(self) -> Result:
         """The distance so far. Raises ValueError while a set has fewer than 2 samples."""

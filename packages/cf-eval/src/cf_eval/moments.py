@@ -9,6 +9,7 @@ join two of them without losing the digits that sum x x^T - n mean mean^T cancel
 """
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,15 +87,40 @@ class Moments:
 
     @staticmethod
     def load(path: str | Path, count: int | None = None) -> "Moments":
-        """Read an npz with mu and sigma. Files of other tools do not say the count: pass it."""
-        with np.load(path) as file:
-            if not {"mu", "sigma"} <= set(file):
-                raise ValueError(f"{path} has no mu and sigma; its arrays: {', '.join(file)}")
-            stored = int(file["count"]) if "count" in file else None
-            mean, cov = (torch.from_numpy(file[name].astype(np.float64)) for name in ("mu", "sigma"))
+        """Read an npz with mu and sigma. Files of other tools do not say the count: pass it.
+
+        Raises ValueError for a damaged file, one without mu and sigma, shapes that do not fit, or NaN in them.
+        """
+        mean, cov, stored = _read(path)
         if stored is not None and count is not None and stored != count:
             raise ValueError(f"{path} holds moments of {stored} samples, not {count}; leave count out")
         total = stored if stored is not None else count
         if total is None:
             raise ValueError(f"{path} does not say how many samples it was made from; pass count=")
         return Moments(total, mean, cov * (total - 1))
+
+    @staticmethod
+    def stored_count(path: str | Path) -> int | None:
+        """How many samples a file says it was made from; None where it does not say."""
+        return _read(path)[2]
+
+
+def _read(path: str | Path) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d d"], int | None]:
+    """mu, sigma and count of an npz."""
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} cannot be read as an npz of mu and sigma: {error}") from error
+    if not {"mu", "sigma"} <= set(arrays):
+        raise ValueError(f"{path} has no mu and sigma; its arrays: {', '.join(arrays)}")
+    mean, cov = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
+    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+        raise ValueError(
+            f"{path}: mu must be (d,) and sigma (d, d), got {tuple(mean.shape)} and {tuple(cov.shape)}"
+        )
+    if not (mean.isfinite().all() and cov.isfinite().all()):
+        raise ValueError(f"{path}: mu or sigma has NaN or infinity in it; make the file again")
+    return mean, cov, int(arrays["count"]) if "count" in arrays else None

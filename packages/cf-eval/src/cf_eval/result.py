@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+# what the sha256 of the file starts with that all FID tools load: pt_inception-2015-12-05-6726825d.pth
+FID_INCEPTION = "6726825d"
+
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 
@@ -18,7 +21,7 @@ class Result:
     count: how many samples were scored. details: anything else, as JSON.
 
     Only a Fréchet distance of the released Inception features may be called FID: a metric named so needs
-    details["inception_sha256"], the hash of the weights it was measured with.
+    details["inception_sha256"], the hash of the weights it was measured with, and it must be theirs.
     """
 
     metric: str
@@ -39,12 +42,11 @@ class Result:
         for name, value in self.values.items():
             if not math.isfinite(value):
                 raise ValueError(f"{self.metric}: {name} is {value}; look for NaN or infinity in the inputs")
-        if re.search(r"(^|[^a-z])fid([^a-z]|$)", self.metric.lower()) and not self.details.get(
-            "inception_sha256"
-        ):
+        if re.search(r"(^|[^a-z])fid([^a-z]|$)", self.metric.lower()) and not is_fid_inception(self.details):
             raise ValueError(
                 f"{self.metric!r} may be called FID only with details['inception_sha256'], the hash of the "
-                "Inception weights; with other features call it frechet_distance and name them in protocol"
+                f"Inception weights ({FID_INCEPTION}...), got {self.details.get('inception_sha256')!r}; with other "
+                "features call it frechet_distance and name them in protocol"
             )
 
     @property
@@ -68,3 +70,8 @@ class Result:
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.6g}" for name, value in self.values.items())
         return f"{self.metric}: {numbers}  ({self.protocol}; n = {self.count})"
+
+
+def is_fid_inception(hashes: Mapping[str, Json]) -> bool:
+    """Whether `hashes` name the weights that every FID is measured with."""
+    return str(hashes.get("inception_sha256", "")).startswith(FID_INCEPTION)

@@ -1,0 +1,1 @@
+"""Metrics of images: what is fed to which network, and what is made of its features."""
