@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cf_encoders import ImageTowerConfig, TextVEConfig, kl_weight, text_ve_preset
+from cf_encoders import ImageTowerConfig, TextVEConfig, text_ve_preset
 from cf_transformer import DiMRConfig, StageConfig
 from cf_transformer import preset as dimr_preset
 
@@ -77,14 +77,12 @@ def emoji() -> Preset:
         image_size=64,
         language=LanguageConfig("minilm", width=384, max_tokens=32),
         codec=CodecConfig("taef2"),
-        text_ve=TextVEConfig(384, 32, latent, width=192, heads=4, mlp_hidden=384, dropout=0.1, patch=2),
+        text_ve=TextVEConfig(384, 32, latent, width=192, heads=4, mlp_hidden=384, patch=2),
         backbone=DiMRConfig(
             32, (8, 8), stages, activation="silu", attention="matmul", kernel_size=5, init="scaled"
         ),
         image_tower=ImageTowerConfig(latent, latent, stages=(64, 128)),
-        loss=LossConfig(
-            encoder_weight=0.3, kl_weight=kl_weight(latent), mean_weight=1.0, mean_until=0.7, times="early"
-        ),
+        loss=LossConfig(encoder_weight=0.3, kl_weight=1e-4, mean_weight=3.0, mean_until=0.7, times="early"),
         sample=SampleConfig(scale=2.0, steps=25, solver="euler"),
     )
     fit = replace(tiny().fit, steps=6_000, lr=1.5e-3, save_every=500)
