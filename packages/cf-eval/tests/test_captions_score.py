@@ -157,13 +157,13 @@ def one_rank(folder: Path, rank: int) -> None:
     """Adds its images, the last of rank 2 as a padding sampler would, and leaves the scores of all."""
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=3)
     metrics = add(CaptionMetrics(), [[11, 2], [], [5, 3, 7, 2]][rank])
-    (folder / f"{rank}.json").write_text(metrics.gather().compute().result.to_json())
+    (folder / f"{rank}.json").write_text(metrics.gathered().compute().result.to_json())
     dist.destroy_process_group()
 
 
 def test_without_processes_gathering_is_a_copy():
     metrics = add(CaptionMetrics(), [7, 3])
-    copy = metrics.gather()
+    copy = metrics.gathered()
     add(copy, [5])
     assert len(metrics.by_id) == 2
     assert len(copy.by_id) == 3

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from cf_eval.files import replaced
 from cf_eval.result import Result
 
 Item = TypeVar("Item")
@@ -51,9 +52,8 @@ def require_writable(path: Path | None) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that no reader ever sees half of it."""
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def print_result(result: Result) -> None:

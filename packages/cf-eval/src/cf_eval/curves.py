@@ -5,13 +5,13 @@ Lipman et al. figure 7: how many evaluations a model needs for a quality, and wh
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cf_eval.files import replaced
 from cf_eval.result import Json
 
 
@@ -129,10 +129,8 @@ class QualityCurve:
 
 def save_curves(curves: Sequence[QualityCurve], path: str | Path) -> None:
     """Write a JSON line per curve. Never leaves half a file."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text("".join(curve.to_json() + "\n" for curve in curves), encoding="utf-8")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text("".join(curve.to_json() + "\n" for curve in curves), encoding="utf-8")
 
 
 def load_curves(path: str | Path) -> list[QualityCurve]:

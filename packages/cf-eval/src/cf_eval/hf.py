@@ -3,16 +3,14 @@
 >>> metric = load("captions")
 >>> metric.compute(predictions=["a cat", "two dogs"], references=[["a cat sits"], ["two dogs run"]])
 
-evaluate's own metrics write what is added to files in the user's cache and lock them, which clashes where several
-processes share a disk. These write nothing, lock nothing and look nothing up. compute returns the values by name with
-`protocol` and `count`, forgets what was added, and leaves the whole Result in `result`. Where torch.distributed was
-started all ranks must call compute, and each gets the numbers of all.
+Unlike evaluate's own (hf_in_memory.py says why) these write nothing, lock nothing and look nothing up. compute returns
+the values by name with `protocol` and `count`, forgets what was added, and leaves the whole Result in `result`. Where
+torch.distributed was started all ranks must call compute, and each gets the numbers of all.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, no_type_check
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,6 +24,7 @@ from cf_eval.geneval.colours import ColourClassifier
 from cf_eval.geneval.objects import Detector
 from cf_eval.geneval.prompts import geneval_prompts
 from cf_eval.geneval.score import GenEval
+from cf_eval.hf_in_memory import Image, InMemoryMetric, List, Value
 from cf_eval.images.cmmd import CMMD
 from cf_eval.images.features import Features
 from cf_eval.images.fid import FID
@@ -37,73 +36,7 @@ from cf_eval.likelihood import BitsPerDimension
 from cf_eval.reconstruction import TokenReconstruction
 from cf_eval.result import Result
 
-try:
-    import evaluate
-    from datasets import Features as Columns
-    from datasets import Image, List, Value
-except ImportError as error:
-    raise ImportError(f'metrics for evaluate need it: pip install "cf-eval[evaluate]" ({error})') from error
-
-PICTURES = {"predictions": Image(), "references": Image()}
 MAP = List(List(Value("float32")))
-
-
-class InMemoryMetric(evaluate.Metric):
-    """What all of them share. Arguments and options are those of the metric of cf_eval that does the work.
-
-    Whatever that metric's add_batch takes besides predictions and references (ids, masks), add_batch takes by name.
-    """
-
-    about: ClassVar[str]
-    columns: ClassVar[Mapping[str, Any]] = PICTURES
-
-    def __init__(self, new: Callable[[], Any]) -> None:
-        self._new = new
-        self._metric = new()
-        self._added = 0
-        self.result: Result | None = None
-        super().__init__(keep_in_memory=True)
-
-    @abstractmethod
-    def _feed(self, predictions: Any, references: Any, **more: Any) -> None:
-        """Add to self._metric."""
-
-    # evaluate copies these three and adds to their docstrings; the wrapper of a type checker has none to add to
-    @no_type_check
-    def add_batch(self, *, predictions: Any = None, references: Any = None, **more: Any) -> None:
-        """Add a batch; it is scored or turned to features now, and not kept. Errors are those of the metric."""
-        self._feed(predictions, references, **more)
-        self._added += len(references if predictions is None else predictions)
-
-    @no_type_check
-    def add(self, *, prediction: Any = None, reference: Any = None, **more: Any) -> None:
-        """Add one prediction and its reference."""
-        one = {"predictions": prediction, "references": reference}
-        self.add_batch(**{name: [value] for name, value in {**one, **more}.items() if value is not None})
-
-    @no_type_check
-    def compute(self, *, predictions: Any = None, references: Any = None, **more: Any) -> dict[str, Any]:
-        """Add what is given, compute over all that was added, and start afresh."""
-        if predictions is not None or references is not None:
-            self.add_batch(predictions=predictions, references=references, **more)
-        self.result = self._computed()
-        self._metric, self._added = self._new(), 0
-        return {**self.result.values, "protocol": self.result.protocol, "count": self.result.count}
-
-    def __len__(self) -> int:
-        return self._added
-
-    def _computed(self) -> Result:
-        return self._metric.gathered().compute()
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(description=self.about, citation="", features=Columns(self.columns))
-
-    def _build_data_dir(self) -> str:
-        return ""  # evaluate would make a folder in the cache here
-
-    def _compute(self, **inputs: Any) -> dict[str, Any]:
-        return self.compute(**inputs)
 
 
 class TwoSetsMetric(InMemoryMetric):
@@ -216,7 +149,7 @@ class CaptionsMetric(InMemoryMetric):
         self._metric.add_batch(predictions, references, **more)
 
     def _computed(self) -> Result:
-        whole = self._metric.gather()
+        whole = self._metric.gathered()
         try:
             return whole.compute().result
         finally:

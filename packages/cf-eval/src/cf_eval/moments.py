@@ -8,7 +8,6 @@ join two of them without losing the digits that sum x x^T - n mean mean^T cancel
     scatter = scatter_a + scatter_b + delta delta^T n_a n_b / n
 """
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+
+from cf_eval.files import replaced
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,8 @@ class Moments:
 
     def save(self, path: str | Path) -> None:
         """Write mu and sigma under the names FID tools use, and count. Never leaves half a file."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".tmp")
-        with partial.open("wb") as file:
+        with replaced(path) as partial, partial.open("wb") as file:
             np.savez(file, mu=self.mean.numpy(), sigma=self.cov.numpy(), count=np.int64(self.count))
-        os.replace(partial, path)
 
     @staticmethod
     def load(path: str | Path, count: int | None = None) -> "Moments":

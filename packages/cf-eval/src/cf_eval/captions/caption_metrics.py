@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch.distributed as dist
-
 from cf_eval.captions.coco_files import ImageId
 from cf_eval.captions.protocol import CaptionProtocol, Tools
 from cf_eval.captions.ptb_tokenizer import one_line
 from cf_eval.captions.score import CaptionScores, score_rows
+from cf_eval.distributed import Group, all_ranks
 
 Candidates = Mapping[ImageId, str] | Mapping[ImageId, Sequence[str]] | Sequence[str]
 References = Mapping[ImageId, str] | Mapping[ImageId, Sequence[str]] | Sequence[str] | Sequence[Sequence[str]]
@@ -94,19 +93,13 @@ class CaptionMetrics:
             merged.dropped += part.dropped
         return merged
 
-    def gather(self, group: dist.ProcessGroup | None = None) -> "CaptionMetrics":
+    def gathered(self, group: Group | None = None) -> "CaptionMetrics":
         """The metrics of all processes of a torch.distributed group, on each of them. Every process must call it.
 
         Without torch.distributed it is a copy, so that one script runs on one process and on many.
         """
-        if not dist.is_initialized():
-            return self.merge()
-        parts: list[tuple[dict[ImageId, Sample], list[Sample], int]] = [({}, [], 0)] * dist.get_world_size(
-            group
-        )
-        dist.all_gather_object(parts, (self.by_id, self.unnamed, self.dropped), group=group)
         merged = CaptionMetrics(self.protocol)
-        for by_id, unnamed, dropped in parts:
+        for by_id, unnamed, dropped in all_ranks((self.by_id, self.unnamed, self.dropped), group):
             merged._add(by_id.items(), unnamed)
             merged.dropped += dropped
         return merged

@@ -4,7 +4,6 @@ Scores of one model's captions depend on the corpus these are counted in. Publis
 references that are scored. A table of its own makes single images and small sets comparable.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from cf_eval.captions.ngrams import CountedCaptions
+from cf_eval.files import replaced
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,14 @@ class DocumentFrequencies:
 
     def save(self, path: str | Path) -> None:
         """Write an npz: images, ngrams (UTF-8, a line each), counts. Never leaves half a file."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".tmp")
         text = "\n".join(self.counts).encode()
-        with partial.open("wb") as file:
+        with replaced(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 images=np.int64(self.images),
                 ngrams=np.frombuffer(text, np.uint8),
                 counts=np.fromiter(self.counts.values(), np.int64, len(self.counts)),
             )
-        os.replace(partial, path)
 
     @staticmethod
     def load(path: str | Path) -> "DocumentFrequencies":

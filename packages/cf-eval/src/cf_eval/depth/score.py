@@ -18,6 +18,7 @@ from cf_eval.depth.crops import KB_HEIGHT, KB_WIDTH, crop_mask, kb_crop, kb_past
 from cf_eval.depth.errors import ERRORS, depth_errors
 from cf_eval.depth.protocols import DepthProtocol, depth_protocol
 from cf_eval.distributed import Group
+from cf_eval.files import replaced
 from cf_eval.images.feature_set import Id
 from cf_eval.result import Result
 from cf_eval.samples import Samples, ids_for, mean
@@ -139,7 +140,7 @@ class DepthMetrics:
 
     def save_table(self, path: str | Path) -> None:
         """Write a CSV with a line per picture, in the order added; a skipped one has 0 pixels and empty errors."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with replaced(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["id", "pixels", *ERRORS])
             for row in self.rows:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cf_eval.distributed import Group
+from cf_eval.files import replaced
 from cf_eval.geneval.colours import ColourClassifier
 from cf_eval.geneval.judge import Verdict, judge
 from cf_eval.geneval.objects import Detector, FoundObject, GenEvalRules, Picture
@@ -102,7 +103,7 @@ class GenEval:
 
     def save_table(self, path: str | Path) -> None:
         """Write a JSON line per picture: id, prompt, task, whether it is correct, and the reasons if not."""
-        with Path(path).open("w", encoding="utf-8") as file:
+        with replaced(path) as partial, partial.open("w", encoding="utf-8") as file:
             for row, id in zip(self.samples.rows, self.samples.ids, strict=True):
                 line = {"id": id, "prompt": row.prompt, "tag": row.tag, "correct": row.verdict.correct}
                 file.write(json.dumps({**line, "reasons": row.verdict.reasons}, ensure_ascii=False) + "\n")
