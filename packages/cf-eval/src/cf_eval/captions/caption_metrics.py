@@ -119,18 +119,20 @@ class CaptionMetrics:
         self.tools.close()
 
     def _add(self, named: Iterable[tuple[ImageId, Sample]], unnamed: Sequence[Sample]) -> None:
-        by_id, came = dict(self.by_id), len(self.by_id)
+        fresh: dict[ImageId, Sample] = {}
+        came = 0
         for name, sample in named:
-            if by_id.setdefault(name, sample) != sample:
+            known = self.by_id.get(name) or fresh.setdefault(name, sample)
+            if known != sample:
                 raise ValueError(
                     f"image {name!r} came before with other captions; give every image its own id"
                 )
             came += 1
-        if by_id and (self.unnamed or unnamed):
+        if (self.by_id or fresh) and (self.unnamed or unnamed):
             raise ValueError("some images have ids and some have none; give all of them ids, or none")
-        self.by_id = by_id
-        self.unnamed = [*self.unnamed, *unnamed]
-        self.dropped += came - len(by_id)
+        self.by_id |= fresh
+        self.unnamed += unnamed
+        self.dropped += came - len(fresh)
 
 
 def _order(name: ImageId) -> tuple[bool, int, str]:
