@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cf_apps.engine.recipe import Recipe, overridden
+from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.model import T2IModel, build
-from cf_apps.t2i.presets import Preset, t2i_preset
+from cf_apps.t2i.presets import t2i_preset
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.train import overridden
 from cf_encoders import Vocabulary
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def recipe(**changes: Any) -> Preset:
+def recipe(**changes: Any) -> Recipe[T2IConfig]:
     """`tiny` with SETTINGS and further changes, dots written as two underscores: loss__null_rate=0.5."""
     return overridden(
         t2i_preset("tiny"), SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.cli import run
-from cf_apps.t2i import train as train_module
+from cf_apps.t2i import prepare as prepare_module
 from cf_apps.t2i.cli import COMMANDS
 from PIL import Image
 
@@ -21,7 +21,7 @@ SCREEN_LINES, SCREEN_COLUMNS = 45, 100
 @pytest.fixture(autouse=True)
 def _away_from_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_module, "VOCABULARY_SAMPLE", 64)
+    monkeypatch.setattr(prepare_module, "VOCABULARY_SAMPLE", 64)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_an_unknown_preset(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("loss.kl=1", "known: encoder_weight, kl_weight"),
+        ("loss.kl=1", "known: null_rate, times"),
         ("los.kl_weight=1", "known: image_size"),
         ("loss.kl_weight", "--set takes KEY=VALUE"),
         ("loss.times=erly", "known: uniform, logit_normal, early"),
@@ -293,7 +293,6 @@ def test_memory_that_runs_out(model, capsys, monkeypatch):
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate a lot")
 
-    monkeypatch.setattr("cf_apps.t2i.sample.solve", fail)
     monkeypatch.setattr("cf_apps.t2i.sample.Sampler.flow", fail)
     refused(capsys, ["t2i", "sample", str(model), "a circle"], "out of memory", "fewer pictures")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.t2i.arithmetic import draw_between, draw_sum, parse_sum
-from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.sample import Sampler
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cf_apps.engine.codecs import CodecConfig
 from cf_apps.engine.errors import ConfigError
-from cf_apps.t2i.config import TIMES, CodecConfig, LanguageConfig, LossConfig, SampleConfig, T2IConfig
+from cf_apps.engine.flow import TIMES, SampleConfig
+from cf_apps.engine.recipe import overridden, parse_overrides
+from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
 from cf_apps.t2i.presets import PRESETS, t2i_preset
-from cf_apps.t2i.train import overridden, parse_overrides
 
 sys.path.insert(0, str(Path(__file__).parent))
 from t2i_tiny import recipe
@@ -29,9 +31,7 @@ def test_unknown_keys_are_named_with_the_known_ones():
         ConfigError, match=r"unknown T2IConfig keys \['colour'\]; known: image_size, language"
     ):
         T2IConfig.from_dict(values | {"colour": 3})
-    with pytest.raises(
-        ConfigError, match=r"unknown LossConfig keys \['kl'\]; known: encoder_weight, kl_weight"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown LossConfig keys \['kl'\]; known: null_rate, times"):
         T2IConfig.from_dict(values | {"loss": values["loss"] | {"kl": 1.0}})
     values = recipe().model.to_dict()  # tiny itself has no tower
     for part in ("text_ve", "backbone", "image_tower"):
@@ -133,7 +133,7 @@ def test_no_overrides_leave_a_preset_as_it_is(name):
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("loss.kl", "unknown key 'loss.kl' .*known: encoder_weight, kl_weight"),
+        ("loss.kl", "unknown key 'loss.kl' .*known: null_rate, times"),
         ("los.kl_weight", "unknown key 'los.kl_weight' .*'los'.*known: image_size, language"),
         ("fit.learning_rate", "unknown key.*known: steps, max_seconds, batch_size"),
         ("loss.kl_weight.more", "nothing below this"),

@@ -259,7 +259,7 @@ def test_the_table_says_what_the_file_holds_and_where_it_went(checkpoint, tmp_pa
 def test_without_its_frozen_models_a_run_says_which_to_give_before_it_builds_anything(
     checkpoint, tmp_path, capsys, monkeypatch
 ):
-    for name in ("DiMR", "TextVE", "image_codec", "language_model"):
+    for name in ("DiMR", "TextVE", "build_codec", "language_model"):
         monkeypatch.setattr(model_module, name, None)  # calling it would be a TypeError
     run_folder = str(tmp_path / "run")
     sample, imported = ["sample", run_folder, "a circle"], ["t2i", "import", str(checkpoint), run_folder]

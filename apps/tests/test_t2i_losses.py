@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cf_apps.engine.errors import ConfigError
-from cf_apps.t2i.config import TIMES, LossConfig
+from cf_apps.engine.flow import TIMES
+from cf_apps.t2i.config import LossConfig
 from cf_apps.t2i.losses import t2i_losses, unexplained
 from cf_apps.t2i.presets import t2i_preset
 from cf_flowcore import draw_null, null_targets

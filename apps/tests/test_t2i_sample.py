@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.t2i.config import SampleConfig
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.t2i.sample import Sampler
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -125,5 +125,5 @@ def test_a_run_of_another_task_is_told_apart(tmp_path):
     from engine_toy import Toy, config
 
     fit(Toy(), config(1), tmp_path)
-    with pytest.raises(RunError, match="was not trained by `crossflow t2i train`"):
+    with pytest.raises(RunError, match="is a run of `crossflow toy`, this is `crossflow t2i`"):
         Sampler.from_run(tmp_path, CPU)

@@ -12,16 +12,18 @@ from cf_apps.data.shapes_captions import OPEN
 from cf_apps.data.shapes_render import render
 from cf_apps.data.shapes_scene import draw_scenes
 from cf_apps.data.sources import open_source
+from cf_apps.engine.app import train
 from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
 from cf_apps.engine.errors import ConfigError, RunError
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.log import read_log
 from cf_apps.engine.progress import Silence
-from cf_apps.t2i import train as train_module
-from cf_apps.t2i.config import SampleConfig
+from cf_apps.engine.recipe import TrainRequest, fit_config, overridden
+from cf_apps.t2i import prepare as prepare_module
+from cf_apps.t2i.app import APP
 from cf_apps.t2i.evaluate import flow_loss_by_time, score_composition, score_pairs
 from cf_apps.t2i.presets import t2i_preset
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.train import TrainRequest, overridden, train
 from cf_eval import everything_right
 from safetensors import safe_open
 
@@ -38,12 +40,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _a_small_vocabulary_sample(monkeypatch):
-    monkeypatch.setattr(train_module, "VOCABULARY_SAMPLE", 64)  # drawing 4,096 scenes takes seconds
+    monkeypatch.setattr(prepare_module, "VOCABULARY_SAMPLE", 64)  # drawing 4,096 scenes takes seconds
 
 
 def run_to(out: Path, data: Path | str, steps: int, resume: bool = False, **changes) -> Path:
     overrides = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
-    result = train(TrainRequest("tiny", out, str(data), steps, resume=resume, overrides=overrides), CPU)
+    result = train(APP, TrainRequest("tiny", out, str(data), steps, resume=resume, overrides=overrides), CPU)
     assert (result.step, result.finished) == (steps, True)
     return out
 
@@ -216,8 +218,10 @@ def test_captions_that_are_cut_are_counted_and_the_remedy_is_named(tmp_path, cap
 
 
 def test_a_preset_without_data_asks_for_it(tmp_path):
-    with pytest.raises(ConfigError, match="preset paper-256 has no data of its own; pass --data FOLDER"):
-        train(TrainRequest("paper-256", tmp_path / "run"), CPU)
+    with pytest.raises(
+        ConfigError, match=r"preset paper-256 has no data of its own; pass --data with .*folder"
+    ):
+        train(APP, TrainRequest("paper-256", tmp_path / "run"), CPU)
     assert not (tmp_path / "run").exists()
 
 
@@ -242,14 +246,14 @@ def test_what_can_be_known_is_refused_before_anything_is_written(tmp_path, folde
     ]
     for request, error, words in refused:
         with pytest.raises(error, match=words):
-            train(request, CPU)
+            train(APP, request, CPU)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_time_budget_takes_the_place_of_steps():
     recipe = overridden(t2i_preset("tiny"), {})
     request = TrainRequest("tiny", Path("x"), max_seconds=5.0, batch_size=8, lr=0.5, seed=7)
-    config = train_module._fit_config(request, recipe)
+    config = fit_config(request, recipe)
     assert (config.steps, config.max_seconds, config.batch_size, config.lr, config.seed) == (
         None,
         5.0,

@@ -29,8 +29,9 @@ from typing import Any
 
 import torch
 from cf_apps.data.captioned_shapes import CaptionedShapes
-from cf_apps.t2i.config import CodecConfig, LanguageConfig, LossConfig, T2IConfig
-from cf_apps.t2i.model import T2IModel, build, fitted
+from cf_apps.engine.codecs import CodecConfig, fitted
+from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
+from cf_apps.t2i.model import T2IModel, build
 from cf_apps.t2i.task import T2ITask
 from cf_encoders import ImageTowerConfig, TextVEConfig, Vocabulary, info_nce, retrieval_accuracy
 from cf_flowcore import CondOT, solve

@@ -8,11 +8,17 @@ USAGE = """crossflow: flow one modality straight into another
 usage: crossflow TASK COMMAND [options]
 
 tasks:
-  t2i    text to image: demo, train, sample, evaluate, interpolate, arithmetic, import
+{tasks}
+  PACKAGE     a task of your own: any importable package whose module `cli` has COMMANDS
 
 `crossflow t2i --help` lists a task's commands, `crossflow t2i sample --help` a command's options.
 """
-TASKS = ("t2i",)
+ABOUT = {
+    "t2i": "text to image",
+    "caption": "image to text",
+    "depth": "image to depth map",
+    "superres": "small picture to large picture",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,15 +29,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+        print(USAGE.format(tasks="\n".join(f"  {name:<11} {about}" for name, about in ABOUT.items())))
         return 0
     task, *rest = arguments
-    if task not in TASKS:
-        return _complain(f"unknown task {task!r}; known: {', '.join(TASKS)}")
-    return _run_task(task, rest)
+    module = _commands_module(task)
+    if module is None:
+        return _complain(
+            f"unknown task {task!r}; known: {', '.join(ABOUT)}, or an importable package with a module `cli`"
+        )
+    return _run_task(task, module, rest)
 
 
-def _run_task(task: str, arguments: list[str]) -> int:
+def _commands_module(task: str) -> str | None:
+    """The module that holds a task's COMMANDS: ours, or that of a package of the user's; None if there is none."""
+    from importlib.util import find_spec
+
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a console script, unlike python -m, does not look into the current folder
+    for name in (f"cf_apps.{task}.cli", f"{task}.cli"):
+        try:
+            if find_spec(name) is not None:
+                return name
+        except (ImportError, ValueError):  # a part of the dotted name does not exist, or is no package
+            continue
+    return None
+
+
+def _run_task(task: str, module: str, arguments: list[str]) -> int:
     import importlib
 
     import torch
@@ -40,7 +64,7 @@ def _run_task(task: str, arguments: list[str]) -> int:
     from cf_apps.data.captioned import DataError
     from cf_apps.engine.errors import UserError
 
-    commands = importlib.import_module(f"cf_apps.{task}.cli").COMMANDS
+    commands = importlib.import_module(module).COMMANDS
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog=f"crossflow {task}", args=arguments or ["--help"], config=config

@@ -61,3 +61,57 @@ def test_weights_must_match_the_scales():
         multiscale_loss([v_t, v_t], v_t, weights=(1.0,))
     with pytest.raises(ValueError, match="no default weights for 4 scales"):
         multiscale_loss([v_t] * 4, v_t)
+
+
+# ------------------------------------------------------------------------------------------------- holes in x_1
+
+
+def test_with_everything_known_the_losses_are_the_plain_ones():
+    dice = torch.Generator().manual_seed(3)
+    v_t = torch.randn(3, 2, 8, 4, generator=dice, dtype=torch.float64)
+    predictions = [torch.randn(3, 2, 8 // k, 4 // k, generator=dice, dtype=torch.float64) for k in (4, 2, 1)]
+    known = torch.ones(3, 1, 8, 4, dtype=torch.float64)
+    torch.testing.assert_close(scale_losses(predictions, v_t, known), scale_losses(predictions, v_t))
+
+
+def test_what_is_unknown_changes_no_loss_and_no_gradient():
+    dice = torch.Generator().manual_seed(4)
+    v_t = torch.randn(2, 3, 6, 6, generator=dice, dtype=torch.float64)
+    known = (torch.rand(2, 1, 6, 6, generator=dice) < 0.4).double()
+    predictions = [
+        torch.randn(2, 3, 6 // k, 6 // k, generator=dice, dtype=torch.float64, requires_grad=True)
+        for k in (3, 1)
+    ]
+    other = torch.where(known > 0, v_t, float("nan"))
+    found = [
+        (loss, torch.autograd.grad(loss.sum(), predictions))
+        for loss in (scale_losses(predictions, v_t, known), scale_losses(predictions, other, known))
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][1][1][(known == 0).expand(2, 3, 6, 6)].eq(0).all()
+
+
+def test_the_losses_of_known_pixels_are_those_of_a_loop_over_cells():
+    dice = torch.Generator().manual_seed(5)
+    v_t = torch.randn(2, 1, 4, 4, generator=dice, dtype=torch.float64)
+    prediction = torch.randn(2, 1, 2, 2, generator=dice, dtype=torch.float64)
+    known = (torch.rand(2, 1, 4, 4, generator=dice) < 0.5).double()
+    known[1, :, :2, :2] = 0  # a cell without any
+    expected = []
+    for b in range(2):
+        total = weight = 0.0
+        for i in range(2):
+            for j in range(2):
+                cell = slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2)
+                seen = known[b, 0][cell].bool()
+                if seen.any():
+                    target = 2 * v_t[b, 0][cell][seen].mean()  # k times the average
+                    total += seen.double().mean() * (prediction[b, 0, i, j] - target) ** 2
+                    weight += seen.double().mean()
+        expected.append(total / weight)
+    torch.testing.assert_close(scale_losses([prediction], v_t, known)[0], torch.stack(expected))
+
+
+def test_a_sample_without_a_known_pixel_has_no_loss():
+    v_t, known = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    assert scale_losses([torch.ones(1, 1, 4, 4)], v_t, known).item() == 0

@@ -80,6 +80,10 @@ class CaptionedShapes:
         rows = [(self._block(i // BLOCK), i % BLOCK) for i in indices.tolist()]
         return torch.stack([b.images[r] for b, r in rows]), torch.stack([b.depth[r] for b, r in rows])
 
+    def truth(self, index: int) -> tuple[Scenes, int]:
+        """The block of scenes that holds scene `index`, and its row there: what captions are judged by."""
+        return self._block(index // BLOCK).scenes, index % BLOCK
+
     def _block(self, number: int) -> "_Block":
         if number not in self._blocks:
             scenes = draw_scenes(BLOCK, _block_generator(self.seed, number), overlap=self.overlap)

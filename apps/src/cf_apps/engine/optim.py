@@ -9,6 +9,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cf_apps.engine.config import FitConfig
 
+# what the packages' networks have that decay should not shrink: time-dependent gains and shifts, positions, queries,
+# the temperature
+SPARED = {"gain", "gains", "shift", "position", "positions", "queries", "log_scale"}
+
+
+def spared(modules: nn.Module) -> set[str]:
+    """Which of SPARED these modules have: a task's `no_decay`. Biases and one-axis gains are spared anyway."""
+    return SPARED & {part for name, _ in modules.named_parameters() for part in name.split(".")}
+
 
 def trained_parameters(modules: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that want a gradient, by dotted name; a tied one once."""

@@ -50,6 +50,15 @@ def open_run(run: Path, config: dict[str, Any], resume: bool) -> dict[str, Any]:
     return before
 
 
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of wanted-2, wanted-3, ... that does not exist: a demo never overwrites one."""
+    number, folder = 1, wanted
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """config.json of a run folder; raises RunError when there is none or it cannot be read."""
     try:

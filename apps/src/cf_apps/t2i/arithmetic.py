@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.engine.errors import ConfigError
-from cf_apps.t2i.config import SampleConfig
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.t2i.sample import Sampler
 
 

@@ -1,6 +1,6 @@
 """The commands of `crossflow t2i`."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,44 +8,23 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from cf_apps.data.sources import EMOJI, SHAPES, open_source
+from cf_apps.data.sources import EMOJI, SHAPES
+from cf_apps.engine.app import Scoring, run_data
+from cf_apps.engine.commands import Drawing, train_command
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.progress import progress_line
 from cf_apps.engine.render import image_grid, save_png
-from cf_apps.engine.run import read_config
 from cf_apps.report import print_table, say
+from cf_apps.t2i.app import APP, score
 from cf_apps.t2i.arithmetic import draw_between, draw_sum, parse_sum
-from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.demo import demo, shipped_run
-from cf_apps.t2i.evaluate import score_composition, score_pairs
 from cf_apps.t2i.import_public import ImportRequest, import_public, kind_of, missing
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.train import TrainRequest, parse_overrides, train
 
 SHIPPED = "tiny"  # the name by which the model inside the package is called
 Run = Annotated[str, tyro.conf.Positional]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn; what is not given comes from the run."""
-
-    scale: float | None = None
-    """Guidance: 1 is unguided, 0 the unconditional field."""
-    steps: int | None = None
-    """Steps of a fixed solver."""
-    solver: str | None = None
-    """euler, midpoint, heun, rk4; bosh3, dopri5, tsit5, dopri8 (adaptive)."""
-    temperature: float | None = None
-    """Of the noise in x_0; 0 draws from its mean."""
-    seed: int = 0
-    device: str = "auto"
-
-    def over(self, run: SampleConfig) -> SampleConfig:
-        """The run's own choice with what was given in its place."""
-        names = ("scale", "steps", "solver", "temperature")
-        return replace(run, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
 
 
 @dataclass(frozen=True)
@@ -69,40 +48,6 @@ class Demo:
         say(f"{result.seconds:.0f} s in all; look at")
         for path in result.files:
             say(f"  {path}")
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a preset on captioned images."""
-
-    out: Path
-    """Run folder to make."""
-    preset: str = "tiny"
-    """tiny, emoji, paper-256, paper-512 or released-256."""
-    data: str | None = None
-    """shapes, emoji, or a folder of images with metadata.jsonl, .csv, same-name .txt, or parquet."""
-    steps: int | None = None
-    max_seconds: float | None = None
-    """A time budget instead of steps."""
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    resume: bool = False
-    """Go on from the run's last checkpoint."""
-    device: str = "auto"
-    set: Annotated[list[str], tyro.conf.UseAppendAction] = field(default_factory=list)
-    """KEY=VALUE of anything in the preset, e.g. loss.kl_weight=1e-5; may be repeated."""
-
-    def run(self) -> None:
-        if self.steps is not None and self.max_seconds is not None:
-            raise ConfigError("give --steps or --max-seconds, not both")
-        request = TrainRequest(
-            self.preset, self.out, self.data, self.steps, self.max_seconds, self.batch_size, self.lr,
-            self.seed, self.resume, parse_overrides(self.set),
-        )  # fmt: skip
-        result = train(request, choose_device(self.device))
-        state = "finished" if result.finished else "stopped; --resume goes on"
-        say(f"{state} at step {result.step} after {result.elapsed:.0f} s: {result.run}")
 
 
 @dataclass(frozen=True)
@@ -143,16 +88,12 @@ class Evaluate:
 
     def run(self) -> None:
         sampler, how = _open(self.model, self.draw)
-        data = self.data or read_config(_folder(self.model))["task"]["data"]
+        data = self.data or run_data(_folder(self.model))
         if data is None:
             raise ConfigError(f"{self.model} was imported and has no data of its own; pass --data FOLDER")
         with progress_line("drawing") as line:
-            if data == SHAPES:
-                scores = score_composition(sampler, how, line, seed=self.draw.seed, split=self.split).table()
-            else:
-                source = open_source(data, sampler.model.config.image_size)
-                scores = score_pairs(sampler, source.val, how, line, seed=self.draw.seed)
-        print_table(f"{self.model} on {data}", {"score": scores}, self.out)
+            columns = score(sampler, Scoring(data, self.split, how, self.draw.seed, line))
+        print_table(f"{self.model} on {data}", columns, self.out)
 
 
 @dataclass(frozen=True)
@@ -230,7 +171,7 @@ def _open(name: str, draw: Drawing) -> tuple[Sampler, SampleConfig]:
 
 COMMANDS = {
     "demo": Demo,
-    "train": Train,
+    "train": train_command(APP),
     "sample": Sample,
     "evaluate": Evaluate,
     "interpolate": Interpolate,

@@ -13,19 +13,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.data.sources import EMOJI, SHAPES, open_source
+from cf_apps.engine.app import train
 from cf_apps.engine.curves import curves
 from cf_apps.engine.device import describe_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.files import write_text
+from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.log import read_log
 from cf_apps.engine.progress import progress_line
+from cf_apps.engine.recipe import TrainRequest
 from cf_apps.engine.render import image_grid, save_png
-from cf_apps.engine.run import commit, versions
+from cf_apps.engine.run import commit, free_folder, versions
+from cf_apps.t2i.app import APP
 from cf_apps.t2i.arithmetic import draw_between
-from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.evaluate import Scored, score_composition, score_pairs, unguided
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.train import TrainRequest, train
 
 SHOWN = (
     "a large yellow square at the top left on a gray background",
@@ -63,15 +65,6 @@ def shipped_run() -> Path:
     return Path(str(files("cf_apps") / "assets" / "tiny"))
 
 
-def free_folder(wanted: Path) -> Path:
-    """`wanted`, or the first of wanted-2, wanted-3, ... that does not exist: a demo never overwrites one."""
-    number, folder = 1, wanted
-    while folder.exists():
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder
-
-
 def demo(data: str, out: Path, minutes: float, seed: int, device: torch.device) -> DemoResult:
     """Everything a newcomer wants to see, in `out`. data: `shapes` (both columns) or `emoji` (from scratch only)."""
     if data == SHAPES:
@@ -90,6 +83,7 @@ def _demo_shapes(out: Path, minutes: float, seed: int, device: torch.device) -> 
     with progress_line("drawing with the shipped model") as line:
         shipped = score_composition(ready, how, line, seed=seed)
     result = train(
+        APP,
         TrainRequest("tiny", out, SHAPES, max_seconds=60 * minutes, seed=seed),
         device,
         "training from scratch",
@@ -119,7 +113,10 @@ def _demo_shapes(out: Path, minutes: float, seed: int, device: torch.device) -> 
 def _demo_emoji(out: Path, minutes: float, seed: int, device: torch.device) -> DemoResult:
     start = time.monotonic()
     result = train(
-        TrainRequest("emoji", out, EMOJI, max_seconds=60 * minutes, seed=seed), device, "training on emoji"
+        APP,
+        TrainRequest("emoji", out, EMOJI, max_seconds=60 * minutes, seed=seed),
+        device,
+        "training on emoji",
     )
     fresh = Sampler.from_run(result.run, device)
     source = open_source(EMOJI, fresh.model.config.image_size, seed)

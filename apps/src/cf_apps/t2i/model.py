@@ -1,9 +1,7 @@
 """The modules of a text-to-image model, and the two roads they serve: caption -> x_0 and image <-> x_1."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -14,11 +12,9 @@ from cf_encoders import (
     ImageTower,
     LanguageModel,
     LogScale,
-    PatchDCTCodec,
     TextVE,
     VocabLanguageModel,
     Vocabulary,
-    image_codec,
     language_model,
 )
 from cf_encoders.codecs.by_name import IMAGE_CODECS
@@ -28,13 +24,14 @@ from cf_transformer import DiMR, DiMRConfig, DiT
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from cf_apps.engine.codecs import WITHOUT_PATH as CODECS_WITHOUT_PATH
+from cf_apps.engine.codecs import build_codec
 from cf_apps.engine.errors import ConfigError
-from cf_apps.t2i.config import CodecConfig, T2IConfig
+from cf_apps.t2i.config import T2IConfig
 
 SAMPLING_PARTS = ("language", "text_ve", "backbone")  # the image tower only trains the encoder
-BUNDLED_CODECS = ("taef2",)  # their weights ship with cf-apps
 LARGE = ("t5", "t5-released", "llama")  # language models of billions of parameters, run in bfloat16
-WITHOUT_PATH = ("vocab", "minilm", "pixels", "patch-dct", *BUNDLED_CODECS)  # all others are read from a path
+WITHOUT_PATH = ("vocab", "minilm", *CODECS_WITHOUT_PATH)  # all others are read from a path
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class T2IModel:
         words = (
             list(self.language.vocabulary.words) if isinstance(self.language, VocabLanguageModel) else None
         )
-        return {"config": self.config.to_dict(), "vocabulary": words}
+        return {"name": "t2i", "config": self.config.to_dict(), "vocabulary": words}
 
     def encode_text(self, captions: Sequence[str]) -> DiagonalGaussian:
         """q(x_0 | caption), of the latent's shape."""
@@ -79,7 +76,7 @@ def build(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device
     vocabulary: needed where config.language is `vocab`. Raises ConfigError for parts that do not fit.
     """
     _require_paths(config)
-    codec = _codec(config.codec, device)
+    codec = build_codec(config.codec, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         language = _language(config, vocabulary, device)
@@ -156,27 +153,3 @@ def _require_paths(config: T2IConfig) -> None:
         raise ConfigError(
             f"{parts}: no path to the weights, a folder or a hub id; give {training} to train, {importing} to import"
         )
-
-
-def fitted(config: CodecConfig, images: UInt8[Tensor, "b 3 H W"]) -> CodecConfig:
-    """The codec's config with the constants that these pictures ask for, where it has any."""
-    if config.name != "patch-dct" or config.mean is not None:
-        return config
-    codec = PatchDCTCodec.fitted(images.float() / 255, config.patch, config.keep, whitening=config.whitening)
-    mean, std = codec.mean.flatten().tolist(), codec.std.flatten().tolist()
-    return replace(config, mean=tuple(mean), std=tuple(std))
-
-
-def _codec(config: CodecConfig, device: torch.device) -> ImageCodec:
-    if config.name == "patch-dct":
-        return PatchDCTCodec(config.patch, config.keep, config.mean, config.std).to(device)
-    path: str | Path | None = config.path
-    if path is None and config.name in BUNDLED_CODECS:
-        path = Path(str(files("cf_apps") / "assets" / config.name))
-    try:
-        codec = image_codec(config.name, path)
-    except (ValueError, ImportError, OSError) as error:
-        raise ConfigError(f"image codec {config.name}: {error}") from error
-    if isinstance(codec, nn.Module):
-        codec.to(device)
-    return codec

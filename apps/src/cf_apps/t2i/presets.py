@@ -1,35 +1,25 @@
 """Named recipes: a model, how to train it, and on what."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cf_encoders import ImageTowerConfig, TextVEConfig, text_ve_preset
 from cf_transformer import DiMRConfig, StageConfig
 from cf_transformer import preset as dimr_preset
 
+from cf_apps.engine.codecs import CodecConfig
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.errors import ConfigError
-from cf_apps.t2i.config import CodecConfig, LanguageConfig, LossConfig, SampleConfig, T2IConfig
+from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.recipe import Recipe, named
+from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A complete recipe. data: the source it is made for (None: the user's own)."""
-
-    about: str
-    model: T2IConfig
-    fit: FitConfig
-    data: str | None = None
-
-
-def t2i_preset(name: str) -> Preset:
+def t2i_preset(name: str) -> Recipe[T2IConfig]:
     """The recipe of that name; ConfigError lists the names."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    return named(PRESETS, name)
 
 
-def tiny() -> Preset:
+def tiny() -> Recipe[T2IConfig]:
     """Small enough for two CPU cores. How far it gets, and what was tried: docs/tiny.md."""
     latent = (24, 8, 8)
     stages = (
@@ -64,10 +54,10 @@ def tiny() -> Preset:
         log_every=20,
         save_every=500,
     )
-    return Preset("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
+    return Recipe("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 
-def emoji() -> Preset:
+def emoji() -> Recipe[T2IConfig]:
     latent = (32, 8, 8)
     stages = (
         StageConfig("transformer", d_model=256, n_blocks=7, patch=2, n_heads=8),
@@ -82,24 +72,24 @@ def emoji() -> Preset:
             32, (8, 8), stages, activation="silu", attention="matmul", kernel_size=5, init="scaled"
         ),
         image_tower=ImageTowerConfig(latent, latent, stages=(64, 128)),
-        loss=LossConfig(encoder_weight=0.3, kl_weight=1e-4, mean_weight=3.0, mean_until=0.7, times="early"),
+        loss=LossConfig(encoder_weight=0.3, kl_weight=2e-4, mean_weight=1.0, mean_until=0.7, times="early"),
         sample=SampleConfig(scale=2.0, steps=25, solver="euler"),
     )
     fit = replace(tiny().fit, steps=6_000, lr=1.5e-3, save_every=500)
-    return Preset("bundled emoji at 64 px through MiniLM and TAEF2", model, fit, data="emoji")
+    return Recipe("bundled emoji at 64 px through MiniLM and TAEF2", model, fit, data="emoji")
 
 
-def paper_256() -> Preset:
+def paper_256() -> Recipe[T2IConfig]:
     """CrossFlow section 5.1: 0.95 B, CLIP text, the latents of LDM's VAE, 600k steps at 256 px."""
     return _paper(256, "dimr-951m", steps=600_000)
 
 
-def paper_512() -> Preset:
+def paper_512() -> Recipe[T2IConfig]:
     """CrossFlow section 5.1: 240k further steps at 512 px."""
     return _paper(512, "dimr-951m-512", steps=240_000)
 
 
-def _paper(image_size: int, backbone: str, steps: int) -> Preset:
+def _paper(image_size: int, backbone: str, steps: int) -> Recipe[T2IConfig]:
     side = image_size // 8
     latent = (4, side, side)
     model = T2IConfig(
@@ -127,10 +117,10 @@ def _paper(image_size: int, backbone: str, steps: int) -> Preset:
         log_every=50,
         save_every=10_000,
     )
-    return Preset(f"the paper's recipe at {image_size} px; needs GPUs and your own pairs", model, fit)
+    return Recipe(f"the paper's recipe at {image_size} px; needs GPUs and your own pairs", model, fit)
 
 
-def released_256() -> Preset:
+def released_256() -> Recipe[T2IConfig]:
     """The public code's choices: sextic KL, logit-normal t, scalar indicator, its text encoder, lr 1e-5."""
     paper = paper_256()
     model = replace(
@@ -143,10 +133,10 @@ def released_256() -> Preset:
         ),
     )
     about = "the public code's recipe at 256 px, its bugs left out; needs GPUs and your own pairs"
-    return Preset(about, model, replace(paper.fit, lr=1e-5, clip_norm=None, ema_ramp=1.0))
+    return Recipe(about, model, replace(paper.fit, lr=1e-5, clip_norm=None, ema_ramp=1.0))
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {
+PRESETS: dict[str, Callable[[], Recipe[T2IConfig]]] = {
     "tiny": tiny,
     "emoji": emoji,
     "paper-256": paper_256,

@@ -1,37 +1,34 @@
 """Draw pictures: caption -> language model -> text encoder -> x_0 -> solve -> x_1 -> codec -> image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from cf_flowcore import Solution, SolveError, classifier_free, solve
-from cf_flowcore.tableaus import TABLEAUS
+from cf_flowcore import Solution
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import load_into, load_model
+from cf_apps.engine.app import task_run
+from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.export import load_into
+from cf_apps.engine.flow import SampleConfig, carry
 from cf_apps.engine.precision import autocast
-from cf_apps.t2i.config import SampleConfig
 from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, rebuild
-
-ADAPTIVE = tuple(name for name, rule in TABLEAUS.items() if rule.error is not None)
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained model, ready to draw. precision: `fp32` or `bf16`."""
+    """A trained model, ready to draw. precision: `fp32` or `bf16`. weak: a worse velocity, for autoguidance."""
 
     model: T2IModel
     precision: str = "fp32"
+    weak: Callable[..., Tensor] | None = None
 
     @classmethod
     def from_run(cls, run: Path, device: torch.device) -> "Sampler":
         """The averaged weights of a run folder. Raises RunError or CheckpointError naming what is wrong with it."""
-        tensors, config = load_model(run)
-        if "vocabulary" not in config.get("task", {}):
-            raise RunError(f"{run} was not trained by `crossflow t2i train`; give one of its run folders")
+        tensors, config = task_run(run, "t2i")
         model = rebuild(config["task"], device)
         parts = torch.nn.ModuleDict(
             {name: model.modules[name] for name in SAMPLING_PARTS if name in model.modules}
@@ -54,17 +51,8 @@ class Sampler:
 
     @torch.no_grad()
     def flow(self, x_0: Float[Tensor, "b c h w"], how: SampleConfig) -> Solution:
-        """Carry x_0 to x_1 with indicator guidance (CrossFlow eq. 3)."""
-
-        def v(x: Tensor, t: Tensor, is_null: Tensor) -> Tensor:
-            with autocast(self.model.device, self.precision):
-                return self.model.backbone(x, t, is_null)
-
-        steps = None if how.solver in ADAPTIVE else how.steps
-        try:
-            return solve(classifier_free(v, how.scale), x_0, method=how.solver, steps=steps)
-        except (ValueError, SolveError) as error:
-            raise ConfigError(str(error)) from error
+        """Carry x_0 to x_1 with indicator guidance (CrossFlow eq. 3), or autoguidance where there is a weak model."""
+        return carry(self.model.backbone, x_0, how, self.precision, self.weak)
 
     @torch.no_grad()
     def decode(self, x_1: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:

@@ -9,14 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cf_apps.data.captioned import CaptionedImages
+from cf_apps.engine.optim import spared
 from cf_apps.engine.progress import Progress
 from cf_apps.engine.seeds import endless_order, step_generator
 from cf_apps.engine.task import Losses
 from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.model import T2IModel
-
-# time-dependent gains and shifts, positions, queries, the temperature: not matrices that decay should shrink
-SPARED = {"gain", "gains", "shift", "position", "positions", "queries", "log_scale"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ class T2ITask:
 
     @property
     def no_decay(self) -> Collection[str]:
-        """Which of SPARED these modules have; biases and one-axis gains are spared anyway."""
-        return SPARED & {part for name, _ in self.modules.named_parameters() for part in name.split(".")}
+        return spared(self.modules)
 
     def describe(self) -> dict[str, Any]:
         return self.model.describe() | {"data": self.source}

@@ -23,14 +23,35 @@ def scale_target(v_t: Float[Tensor, "b c h w"], k: int) -> Float[Tensor, "b c h_
 
 
 def scale_losses(
-    predictions: Sequence[Float[Tensor, "b c _ _"]], v_t: Float[Tensor, "b c h w"]
+    predictions: Sequence[Float[Tensor, "b c _ _"]],
+    v_t: Float[Tensor, "b c h w"],
+    known: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, "s b"]:
     """mean (prediction_s - scale_target(v_t, k_s))^2 of each scale s and sample, unweighted (also for logs).
 
     Each prediction is smaller than v_t by an integer k_s, the same for height and width (ValueError if not).
+
+    known: 1 where x_1 was measured, 0 where it was filled in (depth without a reading). The target of a cell is then
+    the average of its known pixels, and cells count by their share of them; a sample without any has loss 0.
     """
-    losses = [mean_square(p - scale_target(v_t, _scale_of(p, v_t))) for p in predictions]
+    if known is None:
+        losses = [mean_square(p - scale_target(v_t, _scale_of(p, v_t))) for p in predictions]
+    else:
+        losses = [_known_mean_square(p, v_t, known, _scale_of(p, v_t)) for p in predictions]
     return torch.stack(losses)
+
+
+def _known_mean_square(
+    prediction: Float[Tensor, "b c _ _"],
+    v_t: Float[Tensor, "b c h w"],
+    known: Float[Tensor, "b 1 h w"],
+    k: int,
+) -> Float[Tensor, "b"]:
+    share = F.avg_pool2d(known.to(v_t.dtype), k)  # (b, 1, h / k, w / k)
+    # what was filled in may be anything, NaN as well
+    target = scale_target(torch.where(known > 0, v_t, 0.0), k) / share.clamp(min=1 / (2 * k * k))
+    square = (prediction - target).square().mean(1, keepdim=True)
+    return (share * square).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp(min=1 / (2 * k * k))
 
 
 def multiscale_loss(

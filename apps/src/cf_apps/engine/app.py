@@ -1,0 +1,129 @@
+"""A task as the command line sees it, and training it: the same story for every task."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+
+from cf_apps.engine.errors import RunError
+from cf_apps.engine.export import export, load_model
+from cf_apps.engine.fit import FitResult, fit
+from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.progress import Progress, progress_line
+from cf_apps.engine.recipe import C, Recipe, TrainRequest, chosen_data, fit_config, named, overridden
+from cf_apps.engine.run import read_config
+from cf_apps.engine.task import Task
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a task is made ready. line: shows what takes long, such as encoding all pictures."""
+
+    data: str
+    device: torch.device
+    seed: int
+    line: Progress
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A task ready to train. notes: records with an 'event' for the run's log; said: lines for people, on stderr."""
+
+    task: Task
+    notes: Sequence[Mapping[str, Any]] = ()
+    said: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What an evaluation is told. data: a name or a folder; split: `test` to report, `val` to choose by."""
+
+    data: str
+    split: Literal["test", "val"]
+    how: SampleConfig
+    seed: int
+    line: Progress
+
+
+S = TypeVar("S")
+Columns = Mapping[str, Mapping[str, Any]]  # of a table: name of the column -> name of the row -> value
+Pictures = Mapping[str, Any]  # name of the file, without .png -> a PIL image
+
+
+@dataclass(frozen=True)
+class App(Generic[C, S]):
+    """One task: its name, its recipes, and the functions that the commands call.
+
+    C: the type of its config, which must have a field `sample: SampleConfig`. S: its sampler, whatever `open` gives.
+
+    prepare: reads the data, builds the modules and everything `Task` needs; refuses what is wrong (UserError,
+        DataError) before the first step.
+    parts: names of the modules that sampling needs; they are exported when training ends.
+    open: a sampler from a run folder, see `task_run`.
+    score: the columns of the table that `evaluate` prints.
+    show: pictures that `demo` writes for people to look at.
+    """
+
+    name: str
+    about: str
+    data: str
+    """What --data takes, in words."""
+    presets: Mapping[str, Callable[[], Recipe[C]]]
+    prepare: Callable[[C, Setting], Ready]
+    parts: Sequence[str]
+    open: Callable[[Path, torch.device], S]
+    score: Callable[[S, Scoring], Columns]
+    show: Callable[[S, Scoring], Pictures]
+    default: str = field(default="tiny")
+    """The preset that is used if none is named."""
+
+
+def train(app: App[Any, Any], request: TrainRequest, device: torch.device, label: str = "train") -> FitResult:
+    """Train into request.out and export the averaged weights beside the checkpoints.
+
+    Everything that can be known to be wrong is refused before the first step (UserError, DataError).
+    """
+    recipe = overridden(named(app.presets, request.preset), request.overrides or {})
+    data = chosen_data(request, recipe, app.data)
+    training = fit_config(request, recipe)
+    with progress_line(f"{label}: preparing") as line:
+        ready = app.prepare(recipe.model, Setting(data, device, request.seed, line))
+    for sentence in ready.said:
+        print(sentence, file=sys.stderr)
+    result = fit(
+        ready.task,
+        training,
+        request.out,
+        resume=request.resume,
+        progress=progress_line(label),
+        notes=ready.notes,
+    )
+    parts = [name for name in app.parts if name in ready.task.modules]
+    export(request.out, parts, dtype=torch.float16)  # half the size; nobody can see the rounding
+    return result
+
+
+def task_run(run: Path, task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """(averaged weights by name, config.json) of a run folder of that task.
+
+    Raises RunError for a folder that is no run, or another task's, saying which; CheckpointError for damaged weights.
+    """
+    kind = run_kind(read_config(run))
+    if kind != task:
+        what = f"a run of `crossflow {kind}`" if kind else "not a run that crossflow trained"
+        raise RunError(f"{run} is {what}, this is `crossflow {task}`; give one of its run folders")
+    return load_model(run)
+
+
+def run_kind(config: Mapping[str, Any]) -> str | None:
+    """The task that a run's config.json is of; runs from before tasks had names are text to image."""
+    task = config.get("task", {})
+    return task.get("name", "t2i" if "vocabulary" in task else None)
+
+
+def run_data(run: Path) -> str | None:
+    """What the run was trained on, as the user called it; None for an imported one."""
+    return read_config(run).get("task", {}).get("data")
