@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,17 @@ class SkippedSamples:
     """The samples left out, each as (name, reason)."""
 
     samples: tuple[tuple[str, str], ...] = ()
+
+    def said(self) -> list[str]:
+        """A line for people; none where every sample could be used."""
+        return (
+            [f"{len(self)} samples were skipped; log.jsonl in the run folder lists them"] if len(self) else []
+        )
+
+    def notes(self) -> list[dict[str, Any]]:
+        """A record for the run's log; none where every sample could be used."""
+        samples = [list(sample) for sample in self.samples]
+        return [{"event": "skipped samples", "samples": samples}] if samples else []
 
     def __len__(self) -> int:
         return len(self.samples)

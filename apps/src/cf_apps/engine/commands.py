@@ -181,7 +181,8 @@ def finish_demo(app: App[Any, Any], result: FitResult, seed: int, start: float, 
         columns = app.score(sampler, scoring)
         pictures = app.show(sampler, scoring)
     files = [save_png(picture, run / f"{name}.png") for name, picture in pictures.items()]
-    files.append(curves(read_log(run), run / "loss.png"))
+    if result.step >= read_config(run)["fit"]["log_every"]:  # else there is no line to draw yet
+        files.append(curves(read_log(run), run / "loss.png"))
     seconds = time.monotonic() - start
     report = {
         "device": describe_device(where),

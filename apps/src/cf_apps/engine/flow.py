@@ -148,19 +148,24 @@ def carry(
     how: SampleConfig,
     precision: str = "fp32",
     weak: Callable[..., Tensor] | None = None,
+    *,
+    bound: bool = False,
 ) -> Solution:
     """Carry x_0 to x_1, guided by the indicator (CrossFlow eq. 3), or by a `weak` velocity (autoguidance).
 
-    backbone, weak: (x, t, is_null) -> v. Raises ConfigError where the solver cannot.
+    backbone, weak: (x, t, is_null) -> v. bound: they hold conditions of these b samples, row by row, so that every
+    call must be of all b rows; else adaptive solvers go at each sample's own pace, and guidance is one call of 2b.
+    Raises ConfigError where the solver cannot.
     """
     v = _in_precision(backbone, precision)
     steps = None if how.solver in ADAPTIVE else how.steps
     try:
         if weak is None:
-            guided = classifier_free(v, how.scale)
+            guided = classifier_free(v, how.scale, batched=not bound)
         else:
             guided = autoguidance(_conditional(v), _conditional(_in_precision(weak, precision)), how.scale)
-        return solve(guided, x_0, method=how.solver, steps=steps)
+        # each sample by its own error, so that it is the same in whatever batch
+        return solve(guided, x_0, method=how.solver, steps=steps, per_sample=how.solver in ADAPTIVE and not bound)
     except (ValueError, SolveError) as error:
         raise ConfigError(str(error)) from error
 

@@ -1,7 +1,7 @@
-"""Pictures of results: a grid of images with words under them."""
+"""Pictures of results: a grid of images with words under them, and a way from image to image as a GIF."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -13,6 +13,7 @@ from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import replaced
 
 if TYPE_CHECKING:
+    import matplotlib.figure
     import PIL.Image
     import PIL.ImageDraw
     import PIL.ImageFont
@@ -21,6 +22,8 @@ Font = Union["PIL.ImageFont.FreeTypeFont", "PIL.ImageFont.ImageFont"]
 MIN_SIDE = (
     96  # pixels; smaller images are enlarged by a whole factor, so that each of their pixels stays square
 )
+GIF_SIDE = 192  # the same for a moving picture, which stands alone
+FRAME, HOLD = 80, 800  # milliseconds of a GIF's frame; of one to look at
 GAP, FONT_SIZE, MAX_LINES = 8, 12, 6
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (200, 200, 200)
 
@@ -97,10 +100,49 @@ def to_pil(image: UInt8[Tensor, "3 h w"] | Float[Tensor, "3 h w"]) -> "PIL.Image
 
 def save_png(picture: "PIL.Image.Image", path: Path) -> Path:
     """Write a PNG, whole or not at all, making its folder; raises RunError when the disk refuses."""
+    return _written(path, lambda place: picture.save(place, format="PNG"))
+
+
+def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> Path:
+    """Write a matplotlib figure as a PNG, as `save_png` does."""
+    return _written(path, lambda place: figure.savefig(place, format="png", dpi=110))
+
+
+def save_gif(
+    images: UInt8[Tensor, "n 3 h w"] | Float[Tensor, "n 3 h w"], path: Path, hold: Sequence[int] = ()
+) -> Path:
+    """Write a GIF that plays for ever, whole or not at all; raises RunError when the disk refuses.
+
+    images: one a frame, as in `image_grid`; small ones are enlarged by a whole factor to at least 192 pixels. Frames
+    last 80 ms, those in `hold` 800 ms. Each has a palette of its own, undithered: up to 256 colours are kept exactly.
+    """
+    from PIL import Image
+
+    if len(images) < 1:
+        raise ValueError("a GIF needs at least one frame, got none")
+    height, width = images.shape[2:]
+    factor = max(1, math.ceil(GIF_SIDE / min(height, width)))
+    frames = [
+        to_pil(image)
+        .quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        .resize((width * factor, height * factor), Image.Resampling.NEAREST)
+        for image in images
+    ]
+    times = [HOLD if place in hold else FRAME for place in range(len(frames))]
+    first, *rest = frames
+    return _written(
+        path,
+        lambda place: first.save(
+            place, format="GIF", save_all=True, append_images=rest, duration=times, loop=0
+        ),
+    )
+
+
+def _written(path: Path, write: Callable[[Path], object]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as temporary:
-            picture.save(temporary, format="PNG")
+            write(temporary)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
     return path

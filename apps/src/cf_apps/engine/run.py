@@ -63,7 +63,7 @@ def read_config(run: Path) -> dict[str, Any]:
     """config.json of a run folder; raises RunError when there is none or it cannot be read."""
     try:
         return json.loads((run / "config.json").read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"{run} is not a run folder (it has no config.json); give the folder that train wrote"
         ) from error

@@ -1,7 +1,6 @@
 """Before the first step of text to image: data, frozen parts, modules, and what does not fit said or refused."""
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from cf_encoders import PatchDCTCodec, Vocabulary, kl_weight_warning
@@ -25,10 +24,10 @@ def prepare(config: T2IConfig, setting: Setting) -> Ready:
     source = open_source(setting.data, config.image_size, setting.seed)
     config = _fitted(config, source)
     model = build(config, _vocabulary(config, source), setting.device, setting.seed)
-    said = [*_cut_captions(model, source), *_odd_kl_weight(config), *_skipped(source)]
+    said = [*_cut_captions(model, source), *_odd_kl_weight(config), *source.skipped.said()]
     latents = _latents(model, source, setting.line)
     task = T2ITask(model, source.train, source.name, setting.seed, latents)
-    return Ready(task, _notes(source), said)
+    return Ready(task, source.skipped.notes(), said)
 
 
 def _vocabulary(config: T2IConfig, source: Source) -> Vocabulary | None:
@@ -69,15 +68,3 @@ def _latents(model: T2IModel, source: Source, line: Progress) -> torch.Tensor | 
     if isinstance(model.codec, PixelCodec | PatchDCTCodec) or len(source.train) > FITS_IN_MEMORY:
         return None
     return encode_all(model, source.train, line)
-
-
-def _skipped(source: Source) -> list[str]:
-    count = len(source.skipped)
-    return [f"{count} samples were skipped; log.jsonl in the run folder lists them"] if count else []
-
-
-def _notes(source: Source) -> list[dict[str, Any]]:
-    """What the run's log says of samples that could not be used; nothing where all could."""
-    if not len(source.skipped):
-        return []
-    return [{"event": "skipped samples", "samples": [list(sample) for sample in source.skipped.samples]}]
