@@ -101,6 +101,16 @@ def tokenizers(captions: list[str], repeats: int) -> Row:
     return Row("ptb tokenizer, wall clock", len(captions), *seconds, None)
 
 
+def measure(references: Path, images: int, repeats: int) -> list[Row]:
+    """The scorers, and the tokenizer."""
+    rows = corpus(references, images)
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours(rows), theirs(rows), strict=True))
+    seconds = medians(time.thread_time, lambda: ours(rows), lambda: theirs(rows), repeats)
+    captions = [captions[0] for captions in read_references(references).values()][:5000]
+    scorers = Row("bleu, cider-d, rouge-l", 6 * len(rows[0]), *seconds, difference)
+    return [scorers, tokenizers(captions, repeats)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -112,14 +122,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args()
-    rows = corpus(options.references, options.images)
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(ours(rows), theirs(rows), strict=True))
-    seconds = medians(time.thread_time, lambda: ours(rows), lambda: theirs(rows), options.repeats)
-    captions = [rows[0] for rows in read_references(options.references).values()][:5000]
-    table = [
-        Row("bleu, cider-d, rouge-l", 6 * len(rows[0]), *seconds, difference),
-        tokenizers(captions, options.repeats),
-    ]
+    table = measure(options.references, options.images, options.repeats)
     record = {
         "rows": [asdict(row) for row in table],
         "repeats": options.repeats,
