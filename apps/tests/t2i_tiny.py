@@ -44,18 +44,41 @@ SETTINGS: dict[str, Any] = {
     "fit.log_every": 1,
     "fit.save_every": 2,
 }
+BASELINE: dict[str, Any] = {
+    **{key: value for key, value in SETTINGS.items() if key.split(".")[0] not in ("text_ve", "backbone")},
+    "backbone.context_width": 16,
+    "backbone.dimr.channels": 3,
+    "backbone.dimr.size": [16, 16],
+    "backbone.dimr.stages": SETTINGS["backbone.stages"],
+    "reader.token_width": 16,
+    "reader.max_tokens": 12,
+    "reader.width": 16,
+    "reader.heads": 2,
+    "reader.mlp_hidden": 16,
+    "image_tower": None,
+}
+"""The same for `tiny-cross-attention`."""
+
+
+def named(changes: dict[str, Any]) -> dict[str, Any]:
+    """Dots written as two underscores: {"loss__null_rate": 0.5} -> {"loss.null_rate": 0.5}."""
+    return {key.replace("__", "."): value for key, value in changes.items()}
 
 
 def recipe(**changes: Any) -> Recipe[T2IConfig]:
-    """`tiny` with SETTINGS and further changes, dots written as two underscores: loss__null_rate=0.5."""
-    return overridden(
-        t2i_preset("tiny"), SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
-    )
+    """`tiny` with SETTINGS and further changes: loss__null_rate=0.5."""
+    return overridden(t2i_preset("tiny"), SETTINGS | named(changes))
 
 
 def model(seed: int = 0, **changes: Any) -> T2IModel:
     """A random model that knows the words of CAPTIONS."""
     return build(recipe(**changes).model, Vocabulary.build(CAPTIONS), CPU, seed)
+
+
+def baseline(seed: int = 0, **changes: Any) -> T2IModel:
+    """The cross-attention baseline, likewise."""
+    config = overridden(t2i_preset("tiny-cross-attention"), BASELINE | named(changes)).model
+    return build(config, Vocabulary.build(CAPTIONS), CPU, seed)
 
 
 def sampler(seed: int = 0, **changes: Any) -> Sampler:

@@ -1,5 +1,6 @@
 """The command line: what the user can repair is one line and exit code 2; help fits on a screen."""
 
+import json
 import re
 import shutil
 import sys
@@ -154,7 +155,7 @@ def test_broken_images_only(tmp_path, capsys):
 
 def test_an_unknown_preset(folder, tmp_path, capsys):
     words = ["t2i", "train", "--preset", "tyni", "--out", str(tmp_path / "run")]
-    refused(capsys, words, "unknown preset 'tyni'", "known: tiny, emoji, paper-256")
+    refused(capsys, words, "unknown preset 'tyni'", "known: tiny, ", "emoji", "paper-256")
 
 
 @pytest.mark.parametrize(
@@ -269,8 +270,9 @@ def test_a_place_that_cannot_be_written(model, folder, large_folder, tmp_path, c
     taken = tmp_path / "taken"
     taken.write_text("a file")
     refused(capsys, train_words(folder, taken / "run"), "taken", "choose another folder")
-    out = ["--out", str(taken / "out")]
+    out = ["--out", str(taken / "out.png")]
     refused(capsys, ["t2i", "sample", str(model), "a circle", *out], "cannot write", "choose another --out")
+    refused(capsys, ["t2i", "sample", str(model), "a circle", "--out", str(taken / "out")], "cannot write")
     refused(capsys, ["t2i", "interpolate", str(model), "a", "a circle", *out], "cannot write")
     refused(capsys, ["t2i", "arithmetic", str(model), "a", "+", "a circle", *out], "cannot write")
     refused(
@@ -340,3 +342,17 @@ def test_help_names_every_command(capsys):
     text = "\n".join(shown(capsys, ["t2i", "--help"]))
     assert all(command in text for command in COMMANDS)
     assert "t2i" in "\n".join(shown(capsys, ["--help"]))
+
+
+def test_a_run_starts_from_another_by_init(model, folder, tmp_path):
+    out = tmp_path / "run"
+    assert run(train_words(folder, out, "--init", str(model))) == 0
+    config = json.loads((out / "config.json").read_text())["task"]["config"]
+    assert config["init"] == str(model.resolve())
+
+
+def test_a_run_to_start_from_that_is_not_there(folder, tmp_path, capsys):
+    refused(
+        capsys, train_words(folder, tmp_path / "run", "--init", "nowhere"), "nowhere", "is not a run folder"
+    )
+    assert not (tmp_path / "run").exists()

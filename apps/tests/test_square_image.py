@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from cf_apps.data.square_image import UnreadableImage, square_rgb
+from cf_apps.data.square_image import UnreadableImage, rgb, shorter_side, square_rgb
 from PIL import Image
 
 BLUE = (10, 20, 200)
@@ -117,3 +117,27 @@ def test_text_is_not_an_image():
 def test_floating_point_pixels_are_not_guessed_at():
     with pytest.raises(UnreadableImage, match="8 bits"):
         square_rgb(encoded(Image.new("F", (8, 8), 0.5), "TIFF"), 8)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_and_not_decoded():
+    data = encoded(Image.new("1", (10_000, 8_001)))
+    with pytest.raises(UnreadableImage, match=r"10,000 x 8,001 pixels, and at most 80,000,000 are read"):
+        square_rgb(data, 8)
+
+
+def test_the_whole_picture_and_its_square_agree_where_the_picture_is_square():
+    data = encoded(noise())
+    assert np.array_equal(rgb(data), square_rgb(data, 64))
+
+
+def test_broken_exif_costs_the_rotation_and_not_the_sample():
+    data = encoded(plain(), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff nonsense")
+    assert colour_of(square_rgb(data, 9)) == BLUE
+
+
+def test_the_shorter_side_is_read_from_the_header_of_a_file_cut_off_behind_it(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.new("RGB", (70, 40)), "JPEG")[:-50])
+    assert shorter_side(tmp_path / "a.jpg") == 40
+    (tmp_path / "b.jpg").write_bytes(b"")
+    with pytest.raises(UnreadableImage, match="0 bytes"):
+        shorter_side(tmp_path / "b.jpg")

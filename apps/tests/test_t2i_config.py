@@ -11,7 +11,10 @@ from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import TIMES, SampleConfig
 from cf_apps.engine.recipe import overridden, parse_overrides
 from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
+from cf_apps.t2i.drawing import shipped_run
 from cf_apps.t2i.presets import PRESETS, t2i_preset
+from cf_encoders import TextTowerConfig
+from cf_encoders.captions import FeatureDecoderConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from t2i_tiny import recipe
@@ -67,6 +70,47 @@ def test_the_text_encoder_must_read_all_tokens():
     assert replace(config, language=replace(config.language, max_tokens=11)).language.max_tokens == 11
 
 
+def test_what_trains_the_encoder_must_fit_it():
+    config = recipe().model
+    tower = TextTowerConfig(16, (3, 16, 16))
+    decoder = FeatureDecoderConfig(latent=(3, 16, 16), max_tokens=12, token_width=16)
+    fitting = replace(config, text_tower=tower, text_decoder=decoder)
+    assert T2IConfig.from_dict(json.loads(json.dumps(fitting.to_dict()))) == fitting
+    for change, words in (
+        (
+            {"text_tower": replace(tower, latent=(3, 8, 8))},
+            r"text_tower.latent is \(3, 8, 8\), but the backbone",
+        ),
+        ({"text_decoder": replace(decoder, latent=(3, 8, 8))}, r"text_decoder.latent is \(3, 8, 8\)"),
+        (
+            {"text_tower": replace(tower, token_width=9)},
+            "text_tower.token_width is 9, but text_ve.token_width 16",
+        ),
+        ({"text_decoder": replace(decoder, token_width=9)}, "text_decoder.token_width is 9"),
+        (
+            {"text_decoder": replace(decoder, max_tokens=9)},
+            "writes 9 tokens, the language model gives 12; set text_decoder.max_tokens=12",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            replace(config, **change)
+
+
+def test_a_config_from_before_these_keys_is_read_as_it_was_meant():
+    """The file that ships with the package has no strategy, no reader, no kind of L_Enc."""
+    old = json.loads((shipped_run() / "config.json").read_text())["task"]["config"]
+    assert "strategy" not in old
+    assert "encoder" not in old["loss"]
+    config = T2IConfig.from_dict(old)
+    assert (config.strategy, config.loss.encoder, config.init, config.reader) == (
+        "joint",
+        "image-text",
+        None,
+        None,
+    )
+    assert not config.from_noise
+
+
 def test_there_is_a_weight_for_each_scale():
     config = recipe().model
     fitting = replace(config, loss=replace(config.loss, scale_weights=(0.1, 1.0)))
@@ -81,6 +125,10 @@ def test_there_is_a_weight_for_each_scale():
         (lambda: LossConfig(times="erly"), f"unknown times 'erly'; known: {', '.join(TIMES)}"),
         (lambda: LossConfig(kl_form="sextic"), "unknown kl_form 'sextic'; known: paper, released"),
         (lambda: LossConfig(null_rate=1.0), r"null_rate must lie in \[0, 1\), got 1.0"),
+        (
+            lambda: LossConfig(encoder="clip"),
+            "unknown loss.encoder 'clip'; known: image-text, text-text, reconstruction, none",
+        ),
         (lambda: LossConfig(kl_weight=-1.0), "kl_weight must be zero or more, got -1.0"),
         (lambda: LossConfig(encoder_weight=-0.5), "encoder_weight must be zero or more, got -0.5"),
         (

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import TIMES
 from cf_apps.t2i.config import LossConfig
-from cf_apps.t2i.losses import t2i_losses, unexplained
+from cf_apps.t2i.encoder_terms import unexplained
+from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.presets import t2i_preset
 from cf_flowcore import draw_null, null_targets
 from cf_transformer import DiMR
@@ -184,7 +185,75 @@ def test_equal_seeds_give_equal_losses():
     assert losses_of(it, seed=3).total != losses_of(it, seed=4).total
 
 
+# ------------------------------------------------------------------------------------------------- kinds of L_Enc
+
+
+def encoder_term(it) -> torch.Tensor:
+    return losses_of(it).terms["encoder"][1]
+
+
+def test_text_text_contrasts_the_source_with_a_small_encoder_of_the_same_words():
+    it = model(loss__encoder="text-text")
+    features = it.language(pairs()[0])
+    target = it.modules["text_tower"](features.tokens, features.mask)
+    assert encoder_term(it).item() == pytest.approx(contrast(draws_of(it)[2], target).item(), rel=FLOAT32)
+    assert it.modules["text_tower"].config.latent == (3, 16, 16)
+
+
+def test_reconstruction_is_the_squared_distance_of_every_real_token():
+    it = model(loss__encoder="reconstruction")
+    features, decoded = it.language(pairs()[0]), it.modules["text_decoder"](draws_of(it)[2])
+    by_caption = []
+    for row, text in enumerate(pairs()[0]):
+        words = len(text.split()) + 2  # <bos> and <eos>; the rest is padding
+        by_caption.append((features.tokens[row, :words] - decoded[row, :words]).square().mean())
+    assert decoded.shape == features.tokens.shape
+    assert encoder_term(it).item() == pytest.approx(torch.stack(by_caption).mean().item(), rel=FLOAT32)
+
+
+def test_words_do_not_move_towards_their_reconstruction():
+    it = model(loss__encoder="reconstruction")
+    found = gradients(it, encoder_term(it))["language.embedding.weight"]
+    target = it.language(pairs()[0]).tokens.detach()
+    decoded, mask = it.modules["text_decoder"](draws_of(it)[2]), it.language(pairs()[0]).mask
+    error = (target - decoded).square().mean(-1) * mask
+    expected = gradients(it, (error.sum(1) / mask.sum(1)).mean())["language.embedding.weight"]
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("image-text", {"language", "text_ve", "image_tower", "log_scale"}),
+        ("text-text", {"language", "text_ve", "text_tower", "log_scale"}),
+        ("reconstruction", {"language", "text_ve", "text_decoder"}),
+    ],
+)
+def test_each_kind_teaches_both_of_its_sides_and_has_no_other_parts(kind, parts):
+    it = model(loss__encoder=kind)
+    assert set(it.modules) == parts | {"backbone"}
+    assert taught(gradients(it, encoder_term(it))) == parts
+
+
+def test_without_a_loss_of_its_own_the_encoder_has_the_flow_and_the_kl():
+    it = model(loss__encoder="none", loss__mean_weight=0.0)
+    assert set(it.modules) == {"language", "text_ve", "backbone"}
+    assert set(losses_of(it).terms) == {"flow", "kl"}
+
+
+@pytest.mark.parametrize(("variation", "terms"), [("learned", {"kl"}), ("noise", set()), ("none", set())])
+def test_only_a_learned_sigma_has_a_kl(variation, terms):
+    it = model(text_ve__variation=variation)
+    assert set(losses_of(it).terms) == {"flow", "encoder", "mean"} | terms
+    assert taught(gradients(it, losses_of(it).total)) >= {"language", "text_ve", "backbone"}
+
+
 # ------------------------------------------------------------------------------------------------- gradients
+
+
+def taught(by_name) -> set[str]:
+    """The parts that the loss moves."""
+    return {name.split(".")[0] for name, g in by_name.items() if g is not None and g.abs().sum() > 0}
 
 
 def gradients(it, loss) -> dict[str, torch.Tensor | None]:
@@ -216,10 +285,7 @@ def test_the_contrastive_loss_teaches_both_encoders_and_kl_and_mean_only_the_tex
         "mean": {"language", "text_ve"},
     }
     for name, expected in parts.items():
-        found = gradients(it, losses_of(it).terms[name][1])
-        assert {
-            key.split(".")[0] for key, g in found.items() if g is not None and g.abs().sum() > 0
-        } == expected
+        assert taught(gradients(it, losses_of(it).terms[name][1])) == expected
 
 
 # ------------------------------------------------------------------------------------------------- null rows

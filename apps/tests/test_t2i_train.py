@@ -31,6 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from t2i_tiny import CAPTIONS, CPU, SETTINGS, dice, sampler, write_folder
 
 HALF = 2e-3  # the exported weights are float16
+TRAINS_ONLY = {
+    "text-text": {"text_tower", "log_scale"},
+    "reconstruction": {"text_decoder"},
+    "none": set(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,31 @@ def test_the_exported_file_holds_the_averaged_sampling_parts_in_half_precision(r
             tensor = file.get_tensor(name)
             assert tensor.dtype == torch.float16
             assert torch.equal(tensor, averaged[f"ema/{name}"].half())
+
+
+@pytest.mark.parametrize("kind", ["text-text", "reconstruction", "none"])
+def test_each_loss_of_the_encoder_trains_and_only_what_draws_is_exported(kind, folder, tmp_path):
+    out = run_to(tmp_path / "run", folder, 2, loss__encoder=kind)
+    assert ("encoder" in read_log(out)[0]["losses"]) == (kind != "none")
+    with safe_open(out / "model.safetensors", framework="pt") as file:
+        assert {name.split(".")[0] for name in file.keys()} == {"language", "text_ve", "backbone"}  # noqa: SIM118
+    assert {name.split("/")[1].split(".")[0] for name in weights(out) if name.startswith("weights")} == {
+        "language", "text_ve", "backbone"} | TRAINS_ONLY[kind]  # fmt: skip
+    assert Sampler.from_run(out, CPU).draw(["a red circle"], SampleConfig(steps=1), dice()).shape[0] == 1
+
+
+@pytest.mark.parametrize("variation", ["learned", "noise", "none"])
+def test_each_kind_of_encoder_trains_draws_and_is_scored(variation, folder, tmp_path):
+    out = run_to(tmp_path / "run", folder, 2, text_ve__variation=variation, text_ve__sigma=0.7)
+    losses, stats = read_log(out)[-1]["losses"], read_log(out)[-1]["stats"]
+    assert ("kl" in losses) == (variation == "learned")
+    sigma = {"learned": 0.7, "noise": 0.7, "none": 0.0}[variation]
+    assert stats["sigma"] == pytest.approx(sigma, abs=0.02 if variation == "learned" else 1e-6)
+    it = Sampler.from_run(out, CPU)
+    assert it.draw(["a red circle"], SampleConfig(steps=1), dice()).shape == (1, 3, 16, 16)
+    source = open_source(str(folder), 16)
+    scores = score_pairs(it, source.train, SampleConfig(steps=1), Silence())
+    assert all(loss > 0 for loss in scores["flow_loss_by_t"])
 
 
 def test_training_lowers_the_loss(folder, tmp_path):

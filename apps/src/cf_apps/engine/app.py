@@ -20,12 +20,17 @@ from cf_apps.engine.task import Task
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a task is made ready. line: shows what takes long, such as encoding all pictures."""
+    """Where and how a task is made ready.
+
+    line: shows what takes long, such as encoding all pictures. resumed: the run folder that training goes on from,
+    where a task reads what it measured on the data when the run began.
+    """
 
     data: str
     device: torch.device
     seed: int
     line: Progress
+    resumed: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ def train(app: App[Any, Any], request: TrainRequest, device: torch.device, label
     recipe = overridden(named(app.presets, request.preset), request.overrides or {})
     data = chosen_data(request, recipe, app.data)
     training = fit_config(request, recipe)
+    resumed = request.out if request.resume else None
     with progress_line(f"{label}: preparing") as line:
-        ready = app.prepare(recipe.model, Setting(data, device, request.seed, line))
+        ready = app.prepare(recipe.model, Setting(data, device, request.seed, line, resumed))
     for sentence in ready.said:
         print(sentence, file=sys.stderr)
     result = fit(

@@ -25,7 +25,7 @@ def export(run: Path, parts: Sequence[str] | None = None, dtype: torch.dtype | N
     """
     from safetensors.torch import save_file
 
-    step, tensors = _last_averaged(run)
+    step, tensors = last_averaged(run)
     known = sorted({name.split(".")[0] for name in tensors})
     if unknown := sorted(set(parts or ()) - set(known)):
         raise RunError(f"{run} has no part {', '.join(unknown)}; known: {', '.join(known)}")
@@ -51,11 +51,11 @@ def load_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     config, last = read_config(run), max(checkpoints(run), default=-1)
     if not (run / MODEL).exists():
-        return _last_averaged(run)[1], config
+        return last_averaged(run)[1], config
     try:
         with safe_open(run / MODEL, framework="pt") as file:
             if int((file.metadata() or {}).get("step", last)) < last:  # trained on after the export
-                return _last_averaged(run)[1], config
+                return last_averaged(run)[1], config
             return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -72,7 +72,7 @@ def load_into(modules: nn.ModuleDict, tensors: dict[str, Tensor], origin: str) -
     load_tensors(named_tensors(modules), wanted, origin)
 
 
-def _last_averaged(run: Path) -> tuple[int, dict[str, Tensor]]:
+def last_averaged(run: Path) -> tuple[int, dict[str, Tensor]]:
     """(step, weights) of the last checkpoint, the averaged parameters in place of the trained ones."""
     read_config(run)
     found = checkpoints(run)

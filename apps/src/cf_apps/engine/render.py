@@ -1,6 +1,7 @@
 """Pictures of results: a grid of images with words under them, and a way from image to image as a GIF."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
@@ -43,7 +44,7 @@ def image_grid(
     column_titles, row_titles: one a column, one a row. upscale: whole factor, by nearest neighbour; None
     enlarges to at least 96 pixels.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     n, _, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -59,7 +60,7 @@ def image_grid(
 
     factor = upscale or max(1, math.ceil(MIN_SIDE / min(height, width)))
     height, width = height * factor, width * factor
-    font = ImageFont.load_default(FONT_SIZE)
+    font = _font_for([*(captions or ()), *(column_titles or ()), *(row_titles or ())])
     under = [_wrapped(caption, width, font) for caption in captions or [""] * n]
     beside = [_wrapped(title, MIN_SIDE, font) for title in row_titles or [""] * rows]
     above = [_wrapped(title, width, font) for title in column_titles or [""] * columns]
@@ -89,13 +90,30 @@ def image_grid(
     return page
 
 
+def stacked(pages: Sequence["PIL.Image.Image"]) -> "PIL.Image.Image":
+    """Grids of different lengths, one under the other."""
+    from PIL import Image
+
+    whole = Image.new("RGB", (max(page.width for page in pages), sum(page.height for page in pages)), PAPER)
+    y = 0
+    for page in pages:
+        whole.paste(page, (0, y))
+        y += page.height
+    return whole
+
+
 def to_pil(image: UInt8[Tensor, "3 h w"] | Float[Tensor, "3 h w"]) -> "PIL.Image.Image":
     """A picture from bytes in [0, 255] or floats in [0, 1] (clamped)."""
     from PIL import Image
 
+    return Image.fromarray(to_bytes(image).permute(1, 2, 0).contiguous().numpy())
+
+
+def to_bytes(image: UInt8[Tensor, "3 h w"] | Float[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
+    """The picture as a file holds it: bytes, on the CPU; floats in [0, 1] are clamped and rounded."""
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(image.permute(1, 2, 0).cpu().contiguous().numpy())
+    return image.cpu()
 
 
 def save_png(picture: "PIL.Image.Image", path: Path) -> Path:
@@ -148,16 +166,29 @@ def _written(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def _font_for(texts: Sequence[str]) -> Font:
+    """Pillow's own font, which knows ASCII; for other letters DejaVu Sans, which matplotlib carries."""
+    from PIL import ImageFont
+
+    if all(text.isascii() for text in texts):
+        return ImageFont.load_default(FONT_SIZE)
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), FONT_SIZE)
+
+
 def _wrapped(text: str, width: int, font: Font) -> list[str]:
     """Lines no wider than `width` pixels, `MAX_LINES` at most; what is longer ends in an ellipsis."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
+        elif len(lines) == MAX_LINES:
+            lines[-1] += " …"
+            break
         else:
             lines.append(word)
-    if len(lines) > MAX_LINES:
-        lines = [*lines[: MAX_LINES - 1], f"{lines[MAX_LINES - 1]} …"]
     return [_shortened(line, width, font) for line in lines]
 
 
@@ -165,9 +196,8 @@ def _shortened(line: str, width: int, font: Font) -> str:
     if font.getlength(line) <= width:
         return line
     kept = line.removesuffix(" …")
-    while kept and font.getlength(f"{kept}…") > width:
-        kept = kept[:-1]
-    return f"{kept}…"
+    fits = bisect_right(range(len(kept) + 1), width, key=lambda count: font.getlength(f"{kept[:count]}…"))
+    return f"{kept[: max(fits - 1, 0)]}…"
 
 
 def _write(draw: "PIL.ImageDraw.ImageDraw", lines: list[str], x: int, y: int, font: Font) -> None:

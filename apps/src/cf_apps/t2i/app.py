@@ -1,16 +1,14 @@
 """Text to image, as the commands of every task see it."""
 
-import torch
-
 from cf_apps.data.sources import EMOJI, SHAPES, open_source
 from cf_apps.engine.app import App, Columns, Pictures, Scoring
-from cf_apps.engine.render import image_grid
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.evaluate import score_composition, score_pairs
 from cf_apps.t2i.model import SAMPLING_PARTS
 from cf_apps.t2i.prepare import prepare
 from cf_apps.t2i.presets import PRESETS
 from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.sheets import BETWEEN, SHOWN, sample_sheet, some_pairs, walk_sheet
 
 
 def score(sampler: Sampler, scoring: Scoring) -> Columns:
@@ -23,13 +21,21 @@ def score(sampler: Sampler, scoring: Scoring) -> Columns:
 
 
 def show(sampler: Sampler, scoring: Scoring) -> Pictures:
-    """Held-out captions, drawn, beside the true pictures."""
-    data = open_source(scoring.data, sampler.model.config.image_size).val
-    pairs = data.batch(torch.linspace(0, len(data) - 1, min(16, len(data))).long())
-    drawn = sampler.draw(pairs.captions, scoring.how, torch.Generator().manual_seed(scoring.seed))
-    both = torch.stack([drawn, pairs.images.float() / 255], 1).flatten(0, 1)
-    under = [text for caption in pairs.captions for text in (caption, "the true picture")]
-    return {"samples": image_grid(both, 8, captions=under)}
+    """Captions, drawn: of shapes some that say much and little, of pairs seen and held-out ones beside the truth."""
+    how, seed = scoring.how, scoring.seed
+    if scoring.data == SHAPES:
+        pictures, between = {"samples": sample_sheet(sampler, SHOWN, how, seed)}, BETWEEN
+    else:
+        source = open_source(scoring.data, sampler.model.config.image_size)
+        seen, held = some_pairs(source.train), some_pairs(source.val)
+        pictures = {
+            "samples": sample_sheet(sampler, seen.captions, how, seed, seen.images),
+            "samples_held_out": sample_sheet(sampler, held.captions, how, seed, held.images),
+        }
+        between = seen.captions[:3]
+    if sampler.model.config.from_noise or len(between) < 2:  # nothing lies between two captions
+        return pictures
+    return pictures | {"interpolation": walk_sheet(sampler, between, how, seed)}
 
 
 APP: App[T2IConfig, Sampler] = App(

@@ -1,13 +1,13 @@
 """How good are the pictures? Composition accuracy where the truth is known, distances where it is not."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cf_eval import FrechetDistance
+from cf_eval import FrechetDistance, Result
 from cf_eval.composition import CompositionScore
 from cf_flowcore import CondOT
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedImages, DataError
 from cf_apps.data.captioned_shapes import Split, held_out_captions, shapes_reader
-from cf_apps.data.shapes_captions import OPEN
+from cf_apps.data.shapes_captions import OPEN, Caption
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.progress import Progress
@@ -23,6 +23,7 @@ from cf_apps.t2i.sample import Sampler
 
 PER_TASK = 84  # held-out captions of each of the six tasks, every object's place said: 504 in all
 PER_TASK_OPEN = 21  # further ones that say of no object where it stands: 126 in all
+PAIRS = 512  # held-out pairs of data without a judge, at most
 BATCH = 84
 POOLED = 4  # the named feature space of pictures without a judge: 4 x 4 mean colours
 
@@ -62,26 +63,40 @@ def score_composition(
     """Draw the held-out captions of captioned_shapes and read the pictures back."""
     said = held_out_captions(per_task, split=split)
     unsaid = held_out_captions(per_task_open, split=split, rates=OPEN)
-    captions = [*said, *unsaid]
-    reader, generator = shapes_reader(), torch.Generator().manual_seed(seed)
-    images, readings = [], []
-    for start in range(0, len(captions), BATCH):
-        drawn = sampler.draw([caption.text for caption in captions[start : start + BATCH]], how, generator)
-        images.append(drawn)
-        readings += reader(drawn)
-        done = start + len(drawn)
-        line.show(done / len(captions), f"{done} of {len(captions)} captions")
-    score, open_score = CompositionScore(), CompositionScore()
-    right = score.add_batch(readings[: len(said)], [caption.expectation for caption in said])
-    open_score.add_batch(readings[len(said) :], [caption.expectation for caption in unsaid])
+    texts = [caption.text for caption in (*said, *unsaid)]
+    images = torch.cat(list(draw_in_turn(sampler, texts, how, line, seed)))
+    score, right = read_back(images[: len(said)], said)
+    open_score, _ = read_back(images[len(said) :], unsaid)
     return Scored(
         score.compute(),
         score.by_attribute(),
         open_score.compute()["overall"],
         [caption.text for caption in said],
-        torch.cat(images)[: len(said)],
+        images[: len(said)],
         right,
     )
+
+
+def draw_in_turn(
+    sampler: Sampler, captions: Sequence[str], how: SampleConfig, line: Progress, seed: int
+) -> Iterator[Float[Tensor, "n 3 H W"]]:
+    """A picture in [0, 1] of each caption, batch by batch, all from one generator."""
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, len(captions), BATCH):
+        images = sampler.draw(captions[start : start + BATCH], how, generator)
+        done = start + len(images)
+        line.show(done / len(captions), f"{done} of {len(captions)} captions")
+        yield images
+
+
+def read_back(
+    images: Float[Tensor, "n 3 H W"], captions: Sequence[Caption]
+) -> tuple[CompositionScore, list[bool]]:
+    """The score of pictures of captioned shapes, and which of them show what their caption says."""
+    reader = shapes_reader()
+    readings = [reading for part in images.split(BATCH) for reading in reader(part)]
+    score = CompositionScore()
+    return score, score.add_batch(readings, [caption.expectation for caption in captions])
 
 
 def score_pairs(
@@ -90,7 +105,7 @@ def score_pairs(
     how: SampleConfig,
     line: Progress,
     *,
-    limit: int = 512,
+    limit: int = PAIRS,
     seed: int = 0,
 ) -> dict[str, Any]:
     """For data without a judge: the flow loss in five bins of t, and a Fréchet distance in a simple named space.
@@ -98,28 +113,29 @@ def score_pairs(
     The distance is between 4 x 4 mean colours of drawn and true held-out pictures: it sees layout and palette, no
     more. It is not an FID. Raises DataError for a set of less than two, which has no spread.
     """
-    if len(data) < 2:
-        raise DataError(
-            f"{data.name} holds {len(data)} images; a distance needs at least 2, so give more pairs"
-        )
-    indices = torch.arange(min(limit, len(data)))
-    truth = data.batch(indices)
-    generator = torch.Generator().manual_seed(seed)
-    distance = FrechetDistance(_mean_colours, feature_space=f"mean colours of {POOLED} x {POOLED} cells")
-    for start in range(0, len(indices), BATCH):
-        captions = truth.captions[start : start + BATCH]
-        distance.add_batch(generated=sampler.draw(captions, how, generator))
-        distance.add_batch(real=truth.images[start : start + BATCH].float() / 255)
-        line.show(
-            (start + len(captions)) / len(indices), f"{start + len(captions)} of {len(indices)} captions"
-        )
-    result = distance.compute()
+    result = colour_distance(sampler, data, how, line, limit=limit, seed=seed)
     return {
         "frechet_distance_of_mean_colours": result.value,
         "measured_as": json.loads(result.to_json()),
         "flow_loss_by_t": flow_loss_by_time(sampler, data, seed=seed),
-        "count": len(indices),
+        "count": min(limit, len(data)),
     }
+
+
+def colour_distance(
+    sampler: Sampler, data: CaptionedImages, how: SampleConfig, line: Progress, *, limit: int, seed: int
+) -> Result:
+    """The Fréchet distance between the 4 x 4 mean colours of pictures of the first captions and the true ones."""
+    if len(data) < 2:
+        raise DataError(
+            f"{data.name} holds {len(data)} images; a distance needs at least 2, so give more pairs"
+        )
+    truth = data.batch(torch.arange(min(limit, len(data))))
+    distance = FrechetDistance(_mean_colours, feature_space=f"mean colours of {POOLED} x {POOLED} cells")
+    drawn = draw_in_turn(sampler, truth.captions, how, line, seed)
+    for generated, real in zip(drawn, truth.images.split(BATCH), strict=True):
+        distance.add_batch(generated=generated, real=real.float() / 255)
+    return distance.compute()
 
 
 @torch.no_grad()
@@ -131,12 +147,12 @@ def flow_loss_by_time(
     generator = torch.Generator().manual_seed(seed)
     pairs = data.batch(torch.arange(min(BATCH, len(data))))
     x_0, x_1 = sampler.encode(pairs.captions, generator), model.encode_images(pairs.images)
-    losses = []
+    v, losses = sampler.velocity(pairs.captions), []
     for place in range(bins):
         t = torch.full((len(x_1),), (place + 0.5) / bins, device=x_1.device)
         with autocast(model.device, sampler.precision):
-            v = model.backbone(path.x_t(x_0, x_1, t), t)
-        losses.append(F.mse_loss(v.float(), path.v(x_0, x_1, t)).item())
+            v_t = v(path.x_t(x_0, x_1, t), t)
+        losses.append(F.mse_loss(v_t.float(), path.v(x_0, x_1, t)).item())
     return losses
 
 

@@ -1,6 +1,6 @@
 """The modules of a text-to-image model, and the two roads they serve: caption -> x_0 and image <-> x_1."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,9 +9,8 @@ from cf_encoders import (
     CachedLanguageModel,
     DiagonalGaussian,
     ImageCodec,
-    ImageTower,
     LanguageModel,
-    LogScale,
+    TextFeatures,
     TextVE,
     VocabLanguageModel,
     Vocabulary,
@@ -20,16 +19,21 @@ from cf_encoders import (
 from cf_encoders.codecs.by_name import IMAGE_CODECS
 from cf_encoders.language_models.by_name import LANGUAGE_MODELS
 from cf_encoders.tokenizer import SPECIALS
-from cf_transformer import DiMR, DiMRConfig, DiT
+from cf_transformer import CrossAttentionConfig, CrossAttentionDiMR, DiMR, DiMRConfig, DiT, DiTConfig
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cf_apps.engine.codecs import WITHOUT_PATH as CODECS_WITHOUT_PATH
 from cf_apps.engine.codecs import build_codec
 from cf_apps.engine.errors import ConfigError
+from cf_apps.t2i.baseline import standard_normal
 from cf_apps.t2i.config import T2IConfig
+from cf_apps.t2i.encoder_terms import encoder_parts
+from cf_apps.t2i.reader import Reader
 
-SAMPLING_PARTS = ("language", "text_ve", "backbone")  # the image tower only trains the encoder
+SAMPLING_PARTS = ("language", "reader", "text_ve", "backbone")  # the others only train the encoder
+BACKBONES = {DiMRConfig: DiMR, DiTConfig: DiT, CrossAttentionConfig: CrossAttentionDiMR}
+Velocity = Callable[..., Tensor]  # (x_t, t, is_null) -> v
 LARGE = ("t5", "t5-released", "llama")  # language models of billions of parameters, run in bfloat16
 WITHOUT_PATH = ("vocab", "minilm", *CODECS_WITHOUT_PATH)  # all others are read from a path
 
@@ -51,9 +55,32 @@ class T2IModel:
         return {"name": "t2i", "config": self.config.to_dict(), "vocabulary": words}
 
     def encode_text(self, captions: Sequence[str]) -> DiagonalGaussian:
-        """q(x_0 | caption), of the latent's shape."""
+        """q(x_0 | caption), of the latent's shape; the baseline's says nothing of the caption."""
+        return self.source(self.read(captions))
+
+    def read(self, captions: Sequence[str]) -> TextFeatures:
+        """Token features, as the text encoder or the baseline's cross-attention takes them."""
         features = self.language(captions)
-        return self.modules["text_ve"](features.tokens, features.mask)
+        return self.modules["reader"](features) if "reader" in self.modules else features
+
+    def source(self, text: TextFeatures) -> DiagonalGaussian:
+        """q(x_0 | text), of the latent's shape; N(0, I) for the baseline."""
+        if "text_ve" not in self.modules:
+            return standard_normal(len(text.tokens), self.config.latent, self.device)
+        return self.modules["text_ve"](text.tokens, text.mask)
+
+    def velocity(self, captions: Sequence[str] | None = None) -> Velocity:
+        """v(x_t, t, is_null) for rows of these captions. Only the baseline reads them, and needs them (ConfigError)."""
+        backbone = self.backbone
+        if not isinstance(backbone, CrossAttentionDiMR):
+            return backbone
+        if captions is None:
+            raise ConfigError(
+                "this model starts from noise and reads captions on the way; between captions, or from a given x_0, "
+                "only one whose source is the text can draw"
+            )
+        text = self.read(captions)
+        return backbone.given(text.tokens, text.mask)
 
     @torch.no_grad()
     def encode_images(self, images: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -61,9 +88,9 @@ class T2IModel:
         return self.codec.encode(images.to(self.device).float() / 255)
 
     @property
-    def backbone(self) -> DiMR | DiT:
-        """The velocity network v(x_t, t, is_null)."""
-        return cast("DiMR | DiT", self.modules["backbone"])
+    def backbone(self) -> DiMR | DiT | CrossAttentionDiMR:
+        """The velocity network v(x_t, t, is_null); the baseline's wants the text as well."""
+        return cast("DiMR | DiT | CrossAttentionDiMR", self.modules["backbone"])
 
     @property
     def device(self) -> torch.device:
@@ -82,20 +109,23 @@ def build(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device
         language = _language(config, vocabulary, device)
         _require_fit(config, language, codec)  # now: drawing a billion weights takes a while
         modules = nn.ModuleDict(
-            {
-                "text_ve": TextVE(config.text_ve),
-                "backbone": DiMR(config.backbone)
-                if isinstance(config.backbone, DiMRConfig)
-                else DiT(config.backbone),
-                "image_tower": nn.Identity()
-                if config.image_tower is None
-                else ImageTower(config.image_tower),
-                "log_scale": LogScale(),
-            }
+            _text_side(config) | {"backbone": build_backbone(config)} | encoder_parts(config)
         )
     if isinstance(language, VocabLanguageModel):
         modules["language"] = language
     return T2IModel(config, language, codec, modules.to(device))
+
+
+def build_backbone(config: T2IConfig) -> DiMR | DiT | CrossAttentionDiMR:
+    """The fresh velocity network of a config."""
+    return BACKBONES[type(config.backbone)](config.backbone)
+
+
+def _text_side(config: T2IConfig) -> dict[str, nn.Module]:
+    """What stands between the language model and the flow."""
+    if config.text_ve is not None:
+        return {"text_ve": TextVE(config.text_ve)}
+    return {} if config.reader is None else {"reader": Reader(config.reader)}
 
 
 def rebuild(description: dict[str, Any], device: torch.device) -> T2IModel:
@@ -119,7 +149,8 @@ def _language(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.de
     if isinstance(frozen, nn.Module):
         frozen.to(device)
     # the public code's encoder looks at what the language model makes of padding, the others do not
-    padding = "kept" if config.text_ve.kind == "released" else "left out"
+    looks = config.text_ve is not None and config.text_ve.kind == "released"
+    padding = "kept" if looks else "left out"
     return CachedLanguageModel(frozen, device, padding=padding)
 
 
@@ -130,11 +161,19 @@ def _require_fit(config: T2IConfig, language: LanguageModel, codec: ImageCodec) 
         raise ConfigError(
             f"codec {config.codec.name} turns {config.image_size} px into {latent}, but the model flows {config.latent}"
         )
-    if language.width != config.text_ve.token_width:
-        raise ConfigError(
-            f"{config.language.name} gives tokens {language.width} wide, text_ve.token_width is "
-            f"{config.text_ve.token_width}"
-        )
+    part, width = _reads(config)
+    if language.width != width:
+        raise ConfigError(f"{config.language.name} gives tokens {language.width} wide, {part} is {width}")
+
+
+def _reads(config: T2IConfig) -> tuple[str, int]:
+    """The key that says how wide the tokens are that the language model must give, and its value."""
+    if config.text_ve is not None:
+        return "text_ve.token_width", config.text_ve.token_width
+    if config.reader is not None:
+        return "reader.token_width", config.reader.token_width
+    assert isinstance(config.backbone, CrossAttentionConfig)
+    return "backbone.context_width", config.backbone.context_width
 
 
 def _require_paths(config: T2IConfig) -> None:

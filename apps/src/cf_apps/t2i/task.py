@@ -61,9 +61,8 @@ class T2ITask:
             if self.latents is None
             else self.latents[indices].to(model.device)
         )
-        if model.config.tower_sees == "latent":
-            return T2IBatch(drawn.captions, x_1, x_1)
-        return T2IBatch(drawn.captions, x_1, drawn.images.to(model.device).float() / 127.5 - 1)
+        seen = drawn.images.to(model.device).float() / 127.5 - 1 if model.config.needs_images else x_1
+        return T2IBatch(drawn.captions, x_1, seen)
 
     def losses(self, batch: T2IBatch, generator: torch.Generator, progress: float) -> Losses:
         return t2i_losses(self.model, batch.captions, batch.x_1, batch.seen, generator, progress)

@@ -1,0 +1,85 @@
+"""Super-resolution as the training loop sees it, and what is made ready before the first step."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cf_apps.data.picture_sets import Pictures, PictureSet, open_pictures
+from cf_apps.engine.app import Ready, Setting
+from cf_apps.engine.codecs import fitted
+from cf_apps.engine.optim import spared
+from cf_apps.engine.seeds import endless_order
+from cf_apps.engine.task import Losses
+from cf_apps.superres.config import SuperResConfig
+from cf_apps.superres.degrade import shrunk
+from cf_apps.superres.model import SuperResModel, build
+
+CODEC_SAMPLE = 2_048  # pictures that a codec's constants are measured on
+
+
+@dataclass(frozen=True)
+class SuperResBatch:
+    """up, x_1: the enlarged and the sharp pictures, through the codec."""
+
+    up: Float[Tensor, "b c h w"]
+    x_1: Float[Tensor, "b c h w"]
+
+
+@dataclass(frozen=True)
+class SuperResTask:
+    """A SuperResModel on pictures. source: what the user calls them, so that evaluation finds them again."""
+
+    model: SuperResModel
+    data: PictureSet
+    source: str
+    seed: int
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        return self.model.modules
+
+    @property
+    def no_decay(self) -> Collection[str]:
+        return spared(self.modules)
+
+    def describe(self) -> dict[str, Any]:
+        return self.model.describe() | {"data": self.source}
+
+    def batch(self, first: int, size: int) -> SuperResBatch:
+        """Places first, ..., first + size - 1 of the endless shuffled stream; the small pictures are made here."""
+        pictures = self.data.batch(endless_order(len(self.data), first, size, self.seed))
+        small = shrunk(pictures, self.model.config.factor)
+        return SuperResBatch(self.model.encode_enlarged(small), self.model.encode(pictures))
+
+    def losses(self, batch: SuperResBatch, generator: torch.Generator, progress: float) -> Losses:
+        config = self.model.config
+        flow = self.model.method.loss(
+            self.model.backbone, batch.up, batch.x_1, config.source_noise, config.loss, generator
+        )
+        return Losses({"flow": (1.0, flow.loss)}, flow.stats)
+
+
+def prepare(config: SuperResConfig, setting: Setting) -> Ready:
+    """A super-resolution task ready to train. Raises UserError or DataError for what cannot be trained."""
+    source = open_pictures(setting.data, config.image_size, setting.seed)
+    if config.codec.name == "patch-dct":
+        first = torch.arange(min(CODEC_SAMPLE, len(source.train)))
+        config = replace(config, codec=fitted(config.codec, source.train.batch(first)))
+    model = build(config, setting.device, setting.seed)
+    return Ready(SuperResTask(model, source.train, source.name, setting.seed), _notes(source), _said(source))
+
+
+def _said(source: Pictures) -> list[str]:
+    size = source.train.image_size
+    dropped = f"{source.too_small} pictures were dropped, a side of theirs is shorter than {size} pixels"
+    return [*source.skipped.said(), *([dropped] if source.too_small else [])]
+
+
+def _notes(source: Pictures) -> list[dict[str, Any]]:
+    """What the run's log says of pictures that could not be used; nothing where all could."""
+    dropped = {"event": "dropped for their size", "too_small": source.too_small}
+    return [*source.skipped.notes(), *([dropped] if source.too_small else [])]
