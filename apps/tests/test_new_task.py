@@ -64,9 +64,7 @@ def test_the_demo_of_the_new_task_writes_what_people_look_at(home):
     assert done.returncode == 0, done.stderr
     report = json.loads((home / "demo" / "report.json").read_text())
     assert report["scores"].keys() == {"coloured", "left grey"}
-    assert {"colours.png", "model.safetensors"} <= {
-        path.name for path in (home / "demo").iterdir()
-    }
+    assert {"colours.png", "model.safetensors"} <= {path.name for path in (home / "demo").iterdir()}
 
 
 def test_the_new_task_evaluates_and_draws(home):

@@ -431,7 +431,7 @@ def test_the_command_searches_indicator_and_weak_checkpoints(trained, tmp_path, 
     assert "within" not in said  # a distance has no error
     assert "best Fréchet distance of mean colours" in said
     record = json.loads((tmp_path / "guidance.json").read_text())
-    assert {row["guidance"] for row in record["points"]} == {"indicator", "autoguidance by run/step-00000001"}
+    assert {row["guidance"] for row in record["points"]} == {"indicator", "autoguidance by run, step 1"}
     assert (record["run"], record["seed"], record["sampling"]["steps"]) == (str(trained), 0, 2)
     assert "scale" not in record["sampling"]
     capsys.readouterr()

@@ -276,9 +276,8 @@ def test_without_its_frozen_models_a_run_says_which_to_give_before_it_builds_any
     )
 
 
-def test_evaluating_an_imported_run_asks_for_data(checkpoint, tmp_path, capsys, monkeypatch):
+def test_evaluating_an_imported_run_asks_for_data(checkpoint, tmp_path, capsys):
     assert run(["t2i", "import", str(checkpoint), str(tmp_path / "run")]) == 0
-    monkeypatch.setattr("cf_apps.t2i.cli._open", lambda *_: (None, None))
     refused(capsys, ["evaluate", str(tmp_path / "run")], "was imported and has no data", "--data FOLDER")
 
 

@@ -165,7 +165,9 @@ def carry(
         else:
             guided = autoguidance(_conditional(v), _conditional(_in_precision(weak, precision)), how.scale)
         # each sample by its own error, so that it is the same in whatever batch
-        return solve(guided, x_0, method=how.solver, steps=steps, per_sample=how.solver in ADAPTIVE and not bound)
+        return solve(
+            guided, x_0, method=how.solver, steps=steps, per_sample=how.solver in ADAPTIVE and not bound
+        )
     except (ValueError, SolveError) as error:
         raise ConfigError(str(error)) from error
 

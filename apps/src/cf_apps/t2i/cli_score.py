@@ -53,13 +53,13 @@ class Evaluate:
         paths = JudgePaths(self.detector, self.clip, self.architecture)
         if self.prompts is None and paths != JudgePaths():
             raise ConfigError("--detector, --clip and --architecture judge prompts: give --prompts as well")
+        on = self.prompts or data_of(self.model, self.data)
         sampler, how = self.draw.open(self.model)
         with progress_line("drawing") as line:
             if self.prompts is not None:
                 asked = PromptScoring(self.prompts, paths, how, line, self.count, self.draw.seed)
-                on, columns = self.prompts, score_prompts(sampler, asked)
+                columns = score_prompts(sampler, asked)
             else:
-                on = data_of(self.model, self.data)
                 columns = score(sampler, Scoring(on, self.split, how, self.draw.seed, line))
         print_table(f"{self.model} on {on}", columns, self.out)
         for column in columns.values() if self.prompts is not None else ():
@@ -122,6 +122,8 @@ def guidances_of(sampler: Sampler, weak: Sequence[Path]) -> Guidances:
 
 
 def _short(path: Path) -> str:
-    """`run/step-00001000`, or the name of a run folder."""
+    """`ladder, step 300` for runs/ladder/checkpoints/step-00000300; the name of a run folder."""
     path = path.absolute()
-    return f"{path.parent.parent.name}/{path.name}" if path.parent.name == "checkpoints" else path.name
+    if path.parent.name != "checkpoints":
+        return path.name
+    return f"{path.parent.parent.name}, step {path.name.removeprefix('step-').lstrip('0')}"
