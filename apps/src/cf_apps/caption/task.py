@@ -1,0 +1,104 @@
+"""Captioning as the training loop sees it: pictures, captions that are true of them, the losses of the flow between."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from cf_encoders import DiagonalGaussian, encoder_losses
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cf_apps.caption.model import CaptionModel
+from cf_apps.caption.sources import drawn_captions
+from cf_apps.caption.text import TextModel
+from cf_apps.data.captioned import CaptionedImages
+from cf_apps.engine.flow import flow_loss
+from cf_apps.engine.optim import spared
+from cf_apps.engine.progress import Progress
+from cf_apps.engine.seeds import endless_order, step_generator
+from cf_apps.engine.task import Losses
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """The codec's latents of pictures, and a caption of each."""
+
+    latent: DiagonalGaussian
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class CaptionTask:
+    """A CaptionModel on captioned pictures; the text model is frozen and stays outside what is saved.
+
+    source: what the user calls the data (`shapes`, a path), so that evaluation finds it again.
+    latents: those of every picture, where encoding anew each step would be slow.
+    """
+
+    model: CaptionModel
+    text: TextModel
+    data: CaptionedImages
+    source: str
+    seed: int
+    latents: DiagonalGaussian | None = None
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        return self.model.modules
+
+    @property
+    def no_decay(self) -> Collection[str]:
+        """The frozen decoder has no say in it."""
+        return spared(nn.ModuleDict({name: part for name, part in self.modules.items() if name != "decoder"}))
+
+    def describe(self) -> dict[str, Any]:
+        return self.model.describe() | {"data": self.source}
+
+    def batch(self, first: int, size: int) -> CaptionBatch:
+        """Places first, ..., first + size - 1 of the endless shuffled stream, each with a drawn caption."""
+        indices = endless_order(len(self.data), first, size, self.seed)
+        dice = step_generator("cpu", self.seed, first, 2)
+        if self.latents is None:
+            drawn = self.data.batch(indices, dice)
+            return CaptionBatch(self.model.encode(drawn.images), drawn.captions)
+        mean, logvar = (
+            kept[indices].to(self.model.device).float() for kept in (self.latents.mean, self.latents.logvar)
+        )
+        return CaptionBatch(DiagonalGaussian(mean, logvar), drawn_captions(self.data, indices, dice))
+
+    def losses(self, batch: CaptionBatch, generator: torch.Generator, progress: float) -> Losses:
+        """L_FM between picture and caption, and for a learned source its KL and its contrast with the caption."""
+        config = self.model.config.loss
+        x_1 = self.caption_latents(batch.captions, generator)
+        source = self.model.source(batch.latent)
+        x_0 = source.sample(generator)
+        flow = flow_loss(self.model.backbone, x_0, x_1, config, generator)
+        terms = {"flow": (1.0, flow.loss)}
+        if self.model.config.image_ve is None:
+            return Losses(terms, flow.stats)
+        learned = encoder_losses(source, x_0, target=x_1, log_scale=self.modules["log_scale"]())
+        terms["kl"] = (config.kl_weight, learned.terms["kl"])
+        terms["encoder"] = (config.encoder_weight, learned.terms["contrastive"])
+        return Losses(terms, {**learned.statistics, **flow.stats})
+
+    @torch.no_grad()
+    def caption_latents(self, captions: list[str], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
+        """x_1: mean or sample of q(z | caption), standardised."""
+        posterior = self.text.posterior(captions)
+        z = posterior.mean if self.model.config.target == "mean" else posterior.sample(generator)
+        return self.model.standardised(z.float())
+
+
+def encode_all(
+    model: CaptionModel, data: CaptionedImages, line: Progress, batch_size: int = 64
+) -> DiagonalGaussian:
+    """The latents of every picture of a set that fits in memory, on the CPU in half precision."""
+    means, logvars = [], []
+    for start in range(0, len(data), batch_size):
+        indices = torch.arange(start, min(start + batch_size, len(data)))
+        latent = model.encode(data.batch(indices).images)
+        means.append(latent.mean.half().cpu())
+        logvars.append(latent.logvar.half().cpu())
+        line.show((start + len(indices)) / len(data), f"{start + len(indices)} of {len(data)} pictures")
+    return DiagonalGaussian(torch.cat(means), torch.cat(logvars))

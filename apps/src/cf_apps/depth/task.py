@@ -1,0 +1,95 @@
+"""Depth as the training loop sees it, and what is made ready before the first step."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from cf_encoders import kl_weight_warning
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cf_apps.data.depth_pairs import DepthPairs
+from cf_apps.data.depth_sets.by_name import DepthSource, open_depth
+from cf_apps.data.depth_sets.normalise import filled
+from cf_apps.depth.config import DepthConfig
+from cf_apps.depth.losses import depth_losses
+from cf_apps.depth.model import DepthModel, build, to_unit
+from cf_apps.depth.scaling import measured
+from cf_apps.engine.app import Ready, Setting
+from cf_apps.engine.optim import spared
+from cf_apps.engine.seeds import endless_order, step_generator
+from cf_apps.engine.task import Losses
+
+MEASURED_ON = 256  # depth maps that near and far are measured on
+READINGS = 4_000_000  # of them at most; torch sorts no more at once
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """pictures in [-1, 1]; x_1; 1 where x_1 is a reading, 0 where it is a guess (None: readings everywhere)."""
+
+    pictures: Float[Tensor, "b 3 h w"]
+    x_1: Float[Tensor, "b 1 h w"]
+    known: Float[Tensor, "b 1 h w"] | None
+
+
+@dataclass(frozen=True)
+class DepthTask:
+    """A DepthModel on pairs. source: what the user calls the data, so that evaluation finds it again."""
+
+    model: DepthModel
+    data: DepthPairs
+    source: str
+    seed: int
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        return self.model.modules
+
+    @property
+    def no_decay(self) -> Collection[str]:
+        return spared(self.modules)
+
+    def describe(self) -> dict[str, Any]:
+        return self.model.describe() | {"data": self.source}
+
+    def batch(self, first: int, size: int) -> PreparedBatch:
+        """Places first, ..., first + size - 1 of the endless shuffled stream, mirrored at random where that may be."""
+        indices = endless_order(len(self.data), first, size, self.seed)
+        drawn = self.data.batch(indices, step_generator("cpu", self.seed, first, 2))
+        everywhere = bool(drawn.valid.all())
+        depth = drawn.depth if everywhere else filled(drawn.depth, drawn.valid)
+        device = self.model.device
+        x_1 = self.model.config.scaling.to_x_1(depth, drawn.valid).to(device)
+        known = None if everywhere else drawn.valid[:, None].to(device).float()
+        return PreparedBatch(to_unit(drawn.images, device), x_1, known)
+
+    def losses(self, batch: PreparedBatch, generator: torch.Generator, progress: float) -> Losses:
+        return depth_losses(self.model, batch.pictures, batch.x_1, batch.known, generator)
+
+
+def prepare(config: DepthConfig, setting: Setting) -> Ready:
+    """A depth task ready to train. Raises UserError or DataError for what cannot be trained."""
+    source = open_depth(setting.data, config.size, setting.seed)
+    if config.scaling.is_measured:
+        config = replace(config, scaling=measured(config.scaling, _readings(source)))
+    model = build(config, setting.device, setting.seed)
+    task = DepthTask(model, source.train, source.name, setting.seed)
+    return Ready(task, source.skipped.notes(), [*_odd_kl_weight(config), *source.skipped.said()])
+
+
+def _readings(source: DepthSource) -> Float[Tensor, "n"]:
+    """Readings of the first training pairs."""
+    batch = source.train.batch(torch.arange(min(MEASURED_ON, len(source.train))))
+    readings = batch.depth[batch.valid]
+    return readings[:: max(1, len(readings) // READINGS)]
+
+
+def _odd_kl_weight(config: DepthConfig) -> list[str]:
+    """Say so when the weight would let sigma die, or pictures be forgotten, in an x_0 of this size."""
+    loss = config.loss
+    warning = (
+        kl_weight_warning(loss.kl_weight, config.image_ve.latent, loss.kl_form) if loss.kl_weight else None
+    )
+    return [f"loss.kl_weight: {warning}"] if warning else []
