@@ -207,7 +207,7 @@ def test_hypersim_without_h5py_says_what_to_install(tmp_path, monkeypatch):
     write_lines(tmp_path / "metadata_images_split_scene_v1.csv", rows)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(
-        DataError, match=r"hdf5, which the package h5py reads; install it: pip install 'cf-apps\[hypersim\]'"
+        DataError, match=r"hdf5, which the package h5py reads: pip install 'cf-apps\[hypersim\]'"
     ):
         hypersim(tmp_path)
 

@@ -112,7 +112,7 @@ def _h5py(needed_by: Path) -> ModuleType:
         return importlib.import_module("h5py")
     except ImportError as error:
         raise DataError(
-            f"{needed_by} holds depth as hdf5, which the package h5py reads; install it: pip install 'cf-apps[hypersim]'"
+            f"{needed_by} holds depth as hdf5, which the package h5py reads: pip install 'cf-apps[hypersim]'"
         ) from error
 
 
