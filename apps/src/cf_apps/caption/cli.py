@@ -27,8 +27,8 @@ from cf_apps.engine.commands import (
 )
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import read_config
-from cf_apps.report import print_table, say
 
 
 @dataclass(frozen=True)

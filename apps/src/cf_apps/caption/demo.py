@@ -13,8 +13,8 @@ from cf_apps.engine.device import choose_device
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.progress import progress_line
 from cf_apps.engine.recipe import TrainRequest, named
+from cf_apps.engine.report import print_table
 from cf_apps.engine.run import free_folder
-from cf_apps.report import print_table
 
 TEXT_SHARE = (
     0.25  # of the time; the text autoencoder is the easier part, and the flow can be no better than it

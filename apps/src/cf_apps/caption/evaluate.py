@@ -24,7 +24,7 @@ from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.progress import Progress
 from cf_apps.engine.render import image_grid
-from cf_apps.report import say
+from cf_apps.engine.report import say
 
 BATCH = 128
 SHOWN, DRAWS, SHOWN_SIDE = 20, 2, 192  # pictures of `show`, captions under each, its least side in pixels

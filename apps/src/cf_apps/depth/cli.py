@@ -17,7 +17,7 @@ from cf_apps.engine.commands import Drawing, Run, commands, sample_config
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.progress import progress_line
-from cf_apps.report import say
+from cf_apps.engine.report import say
 
 
 @dataclass(frozen=True)

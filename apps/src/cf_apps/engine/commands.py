@@ -19,8 +19,8 @@ from cf_apps.engine.log import read_log
 from cf_apps.engine.progress import progress_line
 from cf_apps.engine.recipe import TrainRequest, parse_overrides
 from cf_apps.engine.render import save_png
+from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import commit, free_folder, read_config, versions
-from cf_apps.report import print_table, say
 
 Run = Annotated[Path, tyro.conf.Positional]
 

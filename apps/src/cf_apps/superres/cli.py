@@ -15,7 +15,7 @@ from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.progress import progress_line
 from cf_apps.engine.render import save_png, to_pil
-from cf_apps.report import print_table, say
+from cf_apps.engine.report import print_table, say
 from cf_apps.superres.app import APP
 from cf_apps.superres.evaluate import Other, compare
 from cf_apps.superres.sample import Sampler

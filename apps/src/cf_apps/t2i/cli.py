@@ -11,7 +11,7 @@ from cf_apps.engine.app import train
 from cf_apps.engine.commands import TrainOptions, say_how_it_ended
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.progress import progress_line
-from cf_apps.report import print_table, say
+from cf_apps.engine.report import print_table, say
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.cli_draw import Arithmetic, Interpolate, Sample
 from cf_apps.t2i.cli_score import Evaluate, Guidance

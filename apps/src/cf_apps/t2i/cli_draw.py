@@ -12,7 +12,7 @@ import tyro
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.progress import progress_line
 from cf_apps.engine.render import image_grid, save_gif, save_png
-from cf_apps.report import say
+from cf_apps.engine.report import say
 from cf_apps.t2i.arithmetic import (
     draw_between,
     draw_sum,

@@ -42,7 +42,7 @@ def _shown(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
     if isinstance(value, list):
         return " ".join(_shown(part) for part in value)
     return str(value)
