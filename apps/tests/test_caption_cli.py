@@ -24,6 +24,7 @@ from caption_tiny import (
     text_recipe,
     write_folder,
 )
+from command_line import refused
 
 ODD = [
     "\U0001f534 \U0001f468\u200d\U0001f469",
@@ -94,20 +95,6 @@ def model(folder, text, tmp_path_factory) -> Path:
     assert run(flow_words(folder, copy, out)) == 0
     shutil.rmtree(copy)
     return out
-
-
-def refused(capsys, words: list[str], *expected: str) -> str:
-    """Run a command that must end with code 2 and one line on stderr; returns the line."""
-    capsys.readouterr()
-    assert run(words) == 2
-    said = capsys.readouterr().err
-    line = said.splitlines()[-1]
-    assert said.count("error:") == 1
-    assert line.startswith("error: ")
-    assert "Traceback" not in said
-    for part in expected:
-        assert part in line
-    return line
 
 
 @pytest.fixture

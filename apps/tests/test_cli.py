@@ -14,6 +14,7 @@ from cf_apps.t2i.cli import COMMANDS
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+from command_line import refused
 from t2i_tiny import flags, write_folder
 
 SCREEN_LINES, SCREEN_COLUMNS = 45, 100
@@ -58,20 +59,6 @@ def model(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     assert run(train_words(folder, out)) == 0
     return out
-
-
-def refused(capsys, words: list[str], *expected: str) -> str:
-    """Run a command that must end with code 2 and one line on stderr; returns the line."""
-    capsys.readouterr()
-    assert run(words) == 2
-    said = capsys.readouterr().err
-    line = said.splitlines()[-1]
-    assert said.count("error:") == 1
-    assert line.startswith("error: ")
-    assert "Traceback" not in said
-    for part in expected:
-        assert part in line
-    return line
 
 
 # ------------------------------------------------------------------------------------------------- the road

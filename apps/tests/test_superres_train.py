@@ -24,6 +24,7 @@ from cf_eval import FID, PairedQuality, frechet_distance
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+from command_line import refused
 from superres_tiny import CPU, ONCE, flags, noise, recipe, still, write_folder
 
 
@@ -55,20 +56,6 @@ def baseline(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "regression"
     assert run(train_words(folder, out, "--set", "method=regression")) == 0
     return out
-
-
-def refused(capsys, words: list[str], *expected: str) -> str:
-    """Run a command that must end with code 2 and one line on stderr; returns the line."""
-    capsys.readouterr()
-    assert run(words) == 2
-    said = capsys.readouterr().err
-    line = said.splitlines()[-1]
-    assert said.count("error:") == 1
-    assert line.startswith("error: ")
-    assert "Traceback" not in said
-    for part in expected:
-        assert part in line
-    return line
 
 
 def setting(data: str, seed: int = 0) -> Setting:

@@ -10,25 +10,13 @@ from cf_transformer.presets import rung
 
 from cf_apps.caption.config import CaptionConfig, LossConfig, TextConfig
 from cf_apps.engine.codecs import CodecConfig
-from cf_apps.engine.config import FitConfig
+from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.recipe import Recipe
 
 TINY_LATENT, EMOJI_LATENT, SMALL_LATENT, PAPER_LATENT = (24, 8, 8), (32, 8, 8), (32, 16, 16), (4, 32, 32)
 COCO_TRAIN = 113_287  # pictures of Karpathy's train and restval
-TINY_FIT = FitConfig(
-    steps=1_200,
-    batch_size=64,
-    lr=2e-3,
-    betas=(0.9, 0.99),
-    warmup_steps=50,
-    schedule="cosine",
-    final_lr_fraction=0.02,
-    ema_decay=0.99,
-    precision="bf16",
-    log_every=20,
-    save_every=500,
-)
+TINY_FIT = replace(MINUTES_ON_A_CPU, steps=1_200, warmup_steps=50, ema_decay=0.99)
 
 
 def autoencoder(

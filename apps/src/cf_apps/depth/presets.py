@@ -13,7 +13,7 @@ from cf_apps.data.depth_sets.kitti import KB_SIZE
 from cf_apps.data.depth_sets.nyu import NYU_SIZE
 from cf_apps.depth.config import DepthConfig, DepthLoss
 from cf_apps.depth.scaling import AFFINE, ScalingConfig
-from cf_apps.engine.config import FitConfig
+from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.recipe import Recipe
 
@@ -42,19 +42,7 @@ def tiny() -> Recipe[DepthConfig]:
         ),
         SampleConfig(scale=1.0, steps=10, temperature=0.0),
     )
-    fit = FitConfig(
-        steps=4_000,
-        batch_size=16,
-        lr=4e-3,
-        betas=(0.9, 0.99),
-        warmup_steps=100,
-        schedule="cosine",
-        final_lr_fraction=0.02,
-        ema_decay=0.999,
-        precision="bf16",
-        log_every=20,
-        save_every=500,
-    )
+    fit = replace(MINUTES_ON_A_CPU, steps=4_000, batch_size=16, lr=4e-3)
     return Recipe("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 

@@ -116,3 +116,19 @@ class FitConfig:
 def _require(holds: bool, name: str, value: object, remedy: str) -> None:
     if not holds:
         raise ConfigError(f"{name} must be {remedy}, got {value!r}")
+
+
+# what the presets for two CPU cores share
+MINUTES_ON_A_CPU = FitConfig(
+    steps=1_000,
+    batch_size=64,
+    lr=2e-3,
+    betas=(0.9, 0.99),
+    warmup_steps=100,
+    schedule="cosine",
+    final_lr_fraction=0.02,
+    ema_decay=0.999,
+    precision="bf16",
+    log_every=20,
+    save_every=500,
+)

@@ -7,7 +7,7 @@ from cf_transformer import DiMRConfig, StageConfig
 from cf_transformer import preset as dimr_preset
 
 from cf_apps.engine.codecs import CodecConfig
-from cf_apps.engine.config import FitConfig
+from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.recipe import Recipe
 from cf_apps.superres.config import LossConfig, SuperResConfig
@@ -35,19 +35,7 @@ def tiny() -> Recipe[SuperResConfig]:
         loss=LossConfig(times="early"),
         sample=SampleConfig(scale=1.0, steps=10, solver="euler"),
     )
-    fit = FitConfig(
-        steps=2_500,
-        batch_size=64,
-        lr=2e-3,
-        betas=(0.9, 0.99),
-        warmup_steps=100,
-        schedule="cosine",
-        final_lr_fraction=0.02,
-        ema_decay=0.999,
-        precision="bf16",
-        log_every=20,
-        save_every=500,
-    )
+    fit = replace(MINUTES_ON_A_CPU, steps=2_500)
     return Recipe("captioned shapes, 8 px to 32, small enough for a CPU", model, fit, data="shapes")
 
 

@@ -15,7 +15,7 @@ from cf_transformer import (
 from cf_transformer import preset as dimr_preset
 
 from cf_apps.engine.codecs import CodecConfig
-from cf_apps.engine.config import FitConfig
+from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.recipe import Recipe, named
 from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
@@ -47,19 +47,7 @@ def tiny() -> Recipe[T2IConfig]:
         loss=LossConfig(encoder_weight=0.1, kl_weight=1e-4, mean_weight=3.0, mean_until=0.7, times="early"),
         sample=SampleConfig(scale=1.0, steps=20, solver="euler"),
     )
-    fit = FitConfig(
-        steps=8_000,
-        batch_size=64,
-        lr=2.5e-3,
-        betas=(0.9, 0.99),
-        warmup_steps=100,
-        schedule="cosine",
-        final_lr_fraction=0.02,
-        ema_decay=0.999,
-        precision="bf16",
-        log_every=20,
-        save_every=500,
-    )
+    fit = replace(MINUTES_ON_A_CPU, steps=8_000, lr=2.5e-3)
     return Recipe("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 
