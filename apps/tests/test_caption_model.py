@@ -1,5 +1,6 @@
 """From a picture to x_0 and from x_1 to words: distributions, standardisation, losses, and the road end to end."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.optim import trained_parameters
 from cf_apps.engine.progress import Silence
 from cf_encoders import DiagonalGaussian
+from cf_encoders.tokenizer import SPECIALS
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -111,8 +113,10 @@ def test_x_1_is_the_posteriors_mean_or_a_draw_of_it():
         assert torch.allclose(it.caption_latents(list(CAPTIONS), dice(4)), (z - shift) / scale, atol=1e-6)
 
 
-def test_writing_undoes_the_standardisation():
-    text = text_model()
+@pytest.mark.parametrize("kind", ["parallel", "autoregressive"])
+def test_writing_undoes_the_standardisation(kind):
+    text = text_model(autoencoder__decoder_kind=kind)
+    text.decoder.head.bias[: len(SPECIALS)] = -9.0  # untrained, it may say nothing at all
     it = model(text=text)
     z = text.posterior(CAPTIONS).mean
     assert it.write(it.standardised(z)) == text.read(z)
@@ -226,10 +230,12 @@ def test_a_picture_and_its_caption_stay_together():
 # ---------------------------------------------------------------------------------- configs
 
 
-def test_a_description_makes_the_same_modules_again():
-    it = task(image_ve=IMAGE_VE, codec={"name": "pixels"})
-    again = rebuild(it.describe(), CPU)
-    assert again.config == it.model.config
+@pytest.mark.parametrize("kind", ["parallel", "autoregressive"])
+def test_a_description_makes_the_same_modules_again(kind):
+    text = text_model(autoencoder__decoder_kind=kind)
+    it = model(text=text, image_ve=IMAGE_VE, codec={"name": "pixels"}, beams=3)
+    again = rebuild(json.loads(json.dumps(it.describe())), CPU)
+    assert again.config == it.config
     shapes = {name: tensor.shape for name, tensor in it.modules.state_dict().items()}
     assert {name: tensor.shape for name, tensor in again.modules.state_dict().items()} == shapes
 
@@ -248,6 +254,7 @@ def test_every_preset_fits_the_text_preset_of_its_name_and_comes_back_from_json(
         ({"target": "median"}, "unknown target 'median'; known: mean, sample"),
         ({"sigma": -1.0}, "sigma must be zero or more, got -1.0"),
         ({"redo": 1.5}, r"redo must lie in \[0, 1\], got 1.5"),
+        ({"beams": 0}, "beams must be a whole number, 1 or more, got 0"),
         ({"image_size": 0}, "image_size must be a whole number, 1 or more, got 0"),
         ({"loss__scale_weights": [1.0, 2.0]}, "loss.scale_weights has 2 weights for 1 stages"),
         ({"loss__kl_weight": -1.0}, "kl_weight must be zero or more"),

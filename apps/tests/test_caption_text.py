@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -178,9 +179,10 @@ def test_exactness_is_the_share_that_reads_as_the_normal_form(monkeypatch):
     assert model.exact(list(back)) == pytest.approx(2 / 3)
 
 
-def test_a_few_captions_are_learned_by_heart():
+@pytest.mark.parametrize("kind", ["parallel", "autoregressive"])
+def test_a_few_captions_are_learned_by_heart(kind):
     """The whole road: some steps on five captions, and each comes back from a z that is sampled."""
-    it = task(autoencoder__kl_weight=1e-6)
+    it = task(autoencoder__kl_weight=1e-6, autoencoder__decoder_kind=kind)
     optimizer = torch.optim.AdamW(it.modules.parameters(), lr=1e-2)
     for step in range(100):
         optimizer.zero_grad()
@@ -189,6 +191,21 @@ def test_a_few_captions_are_learned_by_heart():
     it.modules.eval()
     assert it.model.exact(list(CAPTIONS), dice(), temperature=1.0) == 1.0
     assert it.model.exact([f"the {caption}" for caption in CAPTIONS]) < 1.0  # never seen
+
+
+def test_word_after_word_a_z_between_two_captions_is_read_as_one_of_them():
+    it = task(autoencoder__kl_weight=1e-6, autoencoder__decoder_kind="autoregressive", mixed=0.5)
+    optimizer = torch.optim.AdamW(it.modules.parameters(), lr=1e-2)
+    pairs = list(permutations(CAPTIONS, 2))
+    for step in range(150):
+        optimizer.zero_grad()
+        captions, others = (list(some) for some in zip(*pairs, strict=True))
+        it.losses(TextBatch(captions, others), dice(step), 0.0).total.backward()
+        optimizer.step()
+    it.modules.eval()
+    a, b = (it.model.posterior([pair[k] for pair in pairs]).mean for k in (0, 1))
+    read = it.model.read((a + b) / 2)
+    assert sum(text in pair for text, pair in zip(read, pairs, strict=True)) >= 18  # of 20
 
 
 def test_another_kind_of_run_is_refused_by_its_name(run, tmp_path):
@@ -205,7 +222,7 @@ def test_another_kind_of_run_is_refused_by_its_name(run, tmp_path):
         ({"tokens": "letters"}, "unknown tokens 'letters'; known: words, bpe"),
         ({"replaced": 0.7}, r"replaced must lie in \[0, 0.5\], got 0.7"),
         ({"mixed": 0.7}, r"mixed must lie in \[0, 0.5\], got 0.7"),
-        ({"autoencoder__decoder_kind": "autoregressive"}, "decoder_kind must be parallel"),
+        ({"autoencoder__decoder_kind": "both"}, "unknown decoder_kind 'both'; known: parallel, autoregressive"),
         (
             {"autoencoder__decoder__max_tokens": 12},
             "the decoder writes up to 12 tokens, the encoder reads 11",

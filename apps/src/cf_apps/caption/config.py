@@ -24,6 +24,10 @@ TARGETS = ("mean", "sample")
 class TextConfig(Record):
     """A text autoencoder.
 
+    autoencoder.decoder_kind: `parallel` writes all words at once, as every method of CrossFlow table 4 does;
+    `autoregressive` one after the other, each knowing those before it, so that a latent between two captions is read as
+    either of them and not as some words of each.
+
     tokens: `words`, a word-level vocabulary, or `bpe`, subwords that spell any caption. autoencoder.decoder.vocabulary
     is the most tokens to learn from the captions; a run's config.json has the number that were found.
     replaced: mean share of training tokens replaced by random ones, so that rare words are copied as often as others.
@@ -46,10 +50,6 @@ class TextConfig(Record):
         if not 0.0 <= self.replaced <= 0.5:
             raise ConfigError(
                 f"replaced must lie in [0, 0.5], got {self.replaced}; it is a mean share of tokens"
-            )
-        if self.autoencoder.decoder_kind != "parallel":
-            raise ConfigError(
-                "autoencoder.decoder_kind must be parallel; captions are written all words at once"
             )
 
 
@@ -81,7 +81,8 @@ class CaptionConfig(Record):
     sigma: of noise that is added to x_0 in either case. Many captions are true of a picture, and noise is all that the
     choice among them can be made of.
     target: x_1 is the `mean` of q(z | caption) or a `sample` of it, standardised.
-    redo: the share of a caption's tokens, the least sure ones, that the decoder decides again, knowing the others.
+    redo: the share of a caption's tokens, the least sure ones, that a parallel decoder decides again, knowing the others.
+    beams: of the search for the likeliest caption that an autoregressive decoder does; 1 is greedy.
     mean, std: of each channel of the text latents, measured when a run starts and kept in its config.json.
     """
 
@@ -93,6 +94,7 @@ class CaptionConfig(Record):
     image_ve: ImageVEConfig | None = None
     target: str = "mean"
     redo: float = 0.0
+    beams: int = 1
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     loss: LossConfig = field(default_factory=LossConfig)
@@ -100,6 +102,7 @@ class CaptionConfig(Record):
 
     def __post_init__(self) -> None:
         require_count("image_size", self.image_size, 1)
+        require_count("beams", self.beams, 1)
         require_known("target", self.target, TARGETS)
         require_weight("sigma", self.sigma)
         if not 0.0 <= self.redo <= 1.0:

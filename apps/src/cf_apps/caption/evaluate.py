@@ -90,10 +90,10 @@ def score(captioner: Captioner, scoring: Scoring, protocol: CaptionProtocol | No
     return columns
 
 
-def show(captioner: Captioner, scoring: Scoring) -> Pictures:
+def show(captioner: Captioner, scoring: Scoring, shown: int = SHOWN) -> Pictures:
     """Held-out pictures, spread over the set, with some draws of a caption under each."""
     data = open_captions(scoring.data, captioner.model.config.image_size).held_out(scoring.split)
-    some = torch.linspace(0, len(data) - 1, min(SHOWN, len(data))).long()
+    some = torch.linspace(0, len(data) - 1, min(shown, len(data))).long()
     images = data.batch(some).images
     generator = torch.Generator().manual_seed(scoring.seed)
     draws = [captioner.captions(images, scoring.how, generator) for _ in range(DRAWS)]

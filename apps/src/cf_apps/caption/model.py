@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import torch
 from cf_encoders import DiagonalGaussian, ImageCodec, ImageVE, LogScale, PosteriorCodec, Tokenizer
-from cf_encoders.captions import CaptionDecoder, CaptionDecoderConfig
+from cf_encoders.captions import DECODERS, AutoregressiveDecoder, CaptionDecoderConfig
 from cf_encoders.gaussian import LOGVAR_RANGE
 from cf_transformer import DiMR
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cf_apps.caption.config import CaptionConfig
+from cf_apps.caption.text import Decoder
 from cf_apps.caption.tokens import described, restored, sentences
 from cf_apps.engine.codecs import build_codec
 from cf_apps.engine.errors import ConfigError
@@ -38,6 +39,7 @@ class CaptionModel:
             "name": NAME,
             "config": self.config.to_dict(),
             "decoder": self.decoder.config.to_dict(),
+            "decoder_kind": next(kind for kind, made in DECODERS.items() if isinstance(self.decoder, made)),
             "tokenizer": described(self.tokenizer),
         }
 
@@ -63,7 +65,10 @@ class CaptionModel:
     def write(self, x_1: Float[Tensor, "b c h w"]) -> list[str]:
         """The caption that the frozen decoder reads out of each x_1."""
         mean, std = self._statistics(x_1)
-        return sentences(self.tokenizer, self.decoder.write(x_1 * std + mean, self.config.redo))
+        z, decoder = x_1 * std + mean, self.decoder
+        if isinstance(decoder, AutoregressiveDecoder):
+            return sentences(self.tokenizer, decoder.write(z, self.config.beams))
+        return sentences(self.tokenizer, decoder.write(z, self.config.redo))
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         assert self.config.mean is not None  # build refuses a config without
@@ -76,8 +81,8 @@ class CaptionModel:
         return cast(Backbone, self.modules["backbone"])
 
     @property
-    def decoder(self) -> CaptionDecoder:
-        return cast(CaptionDecoder, self.modules["decoder"])
+    def decoder(self) -> Decoder:
+        return cast(Decoder, self.modules["decoder"])
 
     @property
     def device(self) -> torch.device:
@@ -85,7 +90,7 @@ class CaptionModel:
 
 
 def build(
-    config: CaptionConfig, decoder: CaptionDecoder, tokenizer: Tokenizer, device: torch.device, seed: int = 0
+    config: CaptionConfig, decoder: Decoder, tokenizer: Tokenizer, device: torch.device, seed: int = 0
 ) -> CaptionModel:
     """Fresh modules around a decoder, their weights drawn from `seed`. The caller's generators stay as they were.
 
@@ -109,13 +114,14 @@ def build(
 
 def rebuild(description: Mapping[str, Any], device: torch.device) -> CaptionModel:
     """The model that `describe` described, with fresh weights."""
-    decoder = CaptionDecoder(CaptionDecoderConfig.from_dict(description["decoder"]))
+    made = DECODERS[description.get("decoder_kind", "parallel")]  # runs from before there were two kinds
+    decoder = made(CaptionDecoderConfig.from_dict(description["decoder"]))
     return build(
         CaptionConfig.from_dict(description["config"]), decoder, restored(description["tokenizer"]), device
     )
 
 
-def _require_fit(config: CaptionConfig, codec: ImageCodec, decoder: CaptionDecoder) -> None:
+def _require_fit(config: CaptionConfig, codec: ImageCodec, decoder: Decoder) -> None:
     """Raise ConfigError unless picture, source, flow and decoder have the shapes that the next one takes."""
     if tuple(decoder.config.latent) != config.latent:
         raise ConfigError(

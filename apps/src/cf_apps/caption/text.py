@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from cf_encoders import CaptionAutoencoder, DiagonalGaussian, Tokenizer
-from cf_encoders.captions import CaptionDecoder
+from cf_encoders.captions import AutoregressiveDecoder, CaptionDecoder
 from cf_encoders.captions.autoencoder import length_loss
 from cf_encoders.tokenizer import SPECIALS
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,7 @@ from cf_apps.engine.task import Losses
 NAME = "caption train-text"  # as the runs are known to the command line
 PARTS = ("autoencoder",)
 BATCH = 256
+Decoder = CaptionDecoder | AutoregressiveDecoder
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class TextModel:
         return cast(CaptionAutoencoder, self.modules["autoencoder"])
 
     @property
-    def decoder(self) -> CaptionDecoder:
-        return cast(CaptionDecoder, self.autoencoder.decoder)
+    def decoder(self) -> Decoder:
+        return cast(Decoder, self.autoencoder.decoder)
 
     @property
     def device(self) -> torch.device:

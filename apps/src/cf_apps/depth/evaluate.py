@@ -67,12 +67,12 @@ def scores(
     }
 
 
-def show(sampler: Sampler, scoring: Scoring) -> Pictures:
+def show(sampler: Sampler, scoring: Scoring, shown: int = SHOWN) -> Pictures:
     """Held-out pictures: x_0's mean, the depth drawn from it, the truth, and how far they are apart."""
     source = open_depth(scoring.data, sampler.size, scoring.seed)
     sheets = {}
     for name, scored in source.test.items():
-        places = torch.linspace(0, len(scored.pairs) - 1, min(SHOWN, len(scored.pairs))).long()
+        places = torch.linspace(0, len(scored.pairs) - 1, min(shown, len(scored.pairs))).long()
         sheets[f"samples_{name}" if len(source.test) > 1 else "samples"] = sheet(
             sampler, _everything(scored.pairs).batch(places), scoring
         )

@@ -19,11 +19,14 @@ from cf_apps.engine.recipe import Recipe
 
 
 def tiny() -> Recipe[DepthConfig]:
-    """Depth is in shading of a few per cent there, which the encoder finds through its sines and cosines."""
+    """Depth is in shading of a few per cent there, which the encoder finds through its sines and cosines.
+
+    The last stage sees every pixel: with cells of 2 x 2 errors at edges were twice those inside.
+    """
     size, fourier = (32, 32), (3, 5)
     stages = (
         StageConfig("transformer", d_model=96, n_blocks=3, patch=4, n_heads=3),
-        StageConfig("convnext", d_model=48, n_blocks=3, patch=2),
+        StageConfig("convnext", d_model=32, n_blocks=2, patch=1),
     )
     backbone = DiMRConfig(
         1, size, stages, activation="silu", attention="matmul", kernel_size=5, init="scaled"
@@ -42,7 +45,7 @@ def tiny() -> Recipe[DepthConfig]:
         ),
         SampleConfig(scale=1.0, steps=10, temperature=0.0),
     )
-    fit = replace(MINUTES_ON_A_CPU, steps=4_000, batch_size=16, lr=4e-3)
+    fit = replace(MINUTES_ON_A_CPU, steps=2_800, batch_size=16, lr=4e-3)
     return Recipe("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 

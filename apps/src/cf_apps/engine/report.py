@@ -22,7 +22,7 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, Any]], out: Path 
     table = Table(title=title)
     table.add_column("")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("_", " "), justify="right")
     flat = (
         key for column in columns.values() for key, value in column.items() if not isinstance(value, Mapping)
     )

@@ -23,9 +23,11 @@ CROP_SIDE = 48  # pixels of the enlarged picture
 WHOLE_SIDE = 384  # the longer side of the whole pictures above the crops
 
 
-def held_out_sheet(sampler: Sampler, data: PictureSet, how: SampleConfig, seed: int) -> "PIL.Image.Image":
+def held_out_sheet(
+    sampler: Sampler, data: PictureSet, how: SampleConfig, seed: int, shown: int = SHOWN
+) -> "PIL.Image.Image":
     """Rows of held-out pictures: the small one with its pixels as squares, bicubic, ours, the true one."""
-    truth = data.batch(torch.linspace(0, len(data) - 1, min(SHOWN, len(data))).long())
+    truth = data.batch(torch.linspace(0, len(data) - 1, min(shown, len(data))).long())
     factor = sampler.factor
     small = shrunk(truth, factor)
     ours = sampler.enlarge_all(small, how, torch.Generator().manual_seed(seed))

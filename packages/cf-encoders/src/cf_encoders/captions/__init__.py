@@ -1,7 +1,7 @@
 """Captions through a latent and back: subwords, decoders, and the autoencoder they form."""
 
 from cf_encoders.captions.accuracy import CaptionAccuracy, caption_accuracy
-from cf_encoders.captions.autoencoder import CaptionAutoencoder
+from cf_encoders.captions.autoencoder import DECODERS, CaptionAutoencoder
 from cf_encoders.captions.autoencoder_config import CaptionAutoencoderConfig
 from cf_encoders.captions.autoregressive import AutoregressiveDecoder
 from cf_encoders.captions.decoder import CaptionDecoder
@@ -10,6 +10,7 @@ from cf_encoders.captions.feature_decoder import FeatureDecoder, FeatureDecoderC
 from cf_encoders.captions.subwords import Subwords
 
 __all__ = [
+    "DECODERS",
     "AutoregressiveDecoder",
     "CaptionAccuracy",
     "CaptionAutoencoder",
