@@ -1,6 +1,6 @@
 """Draw the strips of apps/README.md: held-out pictures of finished runs of captioning, depth and super-resolution.
 
-    uv run python tools/draw_strips.py RUN [RUN ...]
+uv run python tools/draw_strips.py RUN [RUN ...]
 """
 
 import sys

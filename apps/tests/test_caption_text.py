@@ -222,7 +222,10 @@ def test_another_kind_of_run_is_refused_by_its_name(run, tmp_path):
         ({"tokens": "letters"}, "unknown tokens 'letters'; known: words, bpe"),
         ({"replaced": 0.7}, r"replaced must lie in \[0, 0.5\], got 0.7"),
         ({"mixed": 0.7}, r"mixed must lie in \[0, 0.5\], got 0.7"),
-        ({"autoencoder__decoder_kind": "both"}, "unknown decoder_kind 'both'; known: parallel, autoregressive"),
+        (
+            {"autoencoder__decoder_kind": "both"},
+            "unknown decoder_kind 'both'; known: parallel, autoregressive",
+        ),
         (
             {"autoencoder__decoder__max_tokens": 12},
             "the decoder writes up to 12 tokens, the encoder reads 11",

@@ -12,7 +12,16 @@ from cf_apps.data import shapes_captions
 from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
 from cf_apps.data.shapes_captions import OPEN, PREFIXES, STATED, Rates, describe
 from cf_apps.data.shapes_render import render
-from cf_apps.data.shapes_scene import COLOURS, LISTED, RELATED, SHAPES, THIRDS, Scenes, draw_scenes
+from cf_apps.data.shapes_scene import (
+    COLOURS,
+    LISTED,
+    RELATED,
+    SHAPES,
+    THIRDS,
+    Scenes,
+    draw_scenes,
+    in_reading_order,
+)
 from cf_apps.t2i.presets import t2i_preset
 from cf_encoders import Vocabulary
 from cf_eval import TASKS, Detection, everything_right, satisfies
@@ -317,3 +326,46 @@ def test_captions_fit_into_what_tiny_reads():
     training = [length(caption.text) for caption in captions_of(scenes_of(17, 2000), None).values()]
     assert sum(n > limit for n in training) / len(training) < 0.01, Counter(training)
     assert max(length(caption.text) for caption in held_out_captions(84)) <= limit
+
+
+# ---------------------------------------------------------------------------------- reading order
+
+
+def test_in_reading_order_captions_go_row_after_row_from_the_left_and_the_pictures_stay():
+    drawn = scenes_of(5)
+    read = in_reading_order(drawn)
+    assert all(map(torch.equal, render(drawn, 32), render(read, 32)))
+    rows, columns = ("top", "middle", "bottom"), ("left", "middle", "right")
+    seen = 0
+    for caption in captions_of(read, "attribute_binding").values():
+        if "two " in caption.text:  # objects of one kind are named together, wherever they stand
+            continue
+        phrases = re.findall(r"(?:at the|on the|in the) ([a-z ]*?)(?=,| and|$| on a)", caption.text)
+        places = [tuple(_index(words, phrase) for words in (rows, columns)) for phrase in phrases]
+        assert places == sorted(places), caption.text
+        seen += len(places) > 1
+    assert seen > 50
+
+
+def _index(words: tuple[str, ...], phrase: str) -> int:
+    """Which of the words a phrase has; 1, the middle one, for none."""
+    return next((i for i, word in enumerate(words) if word in phrase), 1)
+
+
+def test_reading_order_keeps_every_objects_properties_together():
+    drawn = scenes_of(6)
+    names = ("shape", "colour", "size", "x", "y", "depth")
+    for scenes in (drawn, in_reading_order(drawn)):
+        assert not (~scenes.present[:, :-1] & scenes.present[:, 1:]).any()  # absent ones last
+    for a, b in zip(
+        *(_objects_of(scenes, names) for scenes in (drawn, in_reading_order(drawn))), strict=True
+    ):
+        assert sorted(a) == sorted(b)
+
+
+def _objects_of(scenes: Scenes, names: tuple[str, ...]) -> list[list[tuple[float, ...]]]:
+    columns = zip(*(getattr(scenes, name).tolist() for name in names), strict=True)
+    return [
+        [object for object, there in zip(zip(*row, strict=True), present, strict=True) if there]
+        for row, present in zip(columns, scenes.present.tolist(), strict=True)
+    ]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import TIMES
+from cf_apps.engine.learned_source import unexplained
 from cf_apps.t2i.config import LossConfig
-from cf_apps.t2i.encoder_terms import unexplained
 from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.presets import t2i_preset
 from cf_flowcore import draw_null, null_targets

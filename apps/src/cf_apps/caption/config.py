@@ -14,7 +14,8 @@ from cf_apps.caption.tokens import TOKENIZERS
 from cf_apps.engine.checks import require_count, require_known, require_weight
 from cf_apps.engine.codecs import CodecConfig
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.flow import FlowConfig, SampleConfig
+from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.learned_source import LearnedSourceConfig
 from cf_apps.engine.records import Record
 
 TARGETS = ("mean", "sample")
@@ -54,11 +55,11 @@ class TextConfig(Record):
 
 
 @dataclass(frozen=True)
-class LossConfig(FlowConfig):
-    """L = L_FM (+ kl_weight L_KL + encoder_weight L_Enc, of a learned source)
+class LossConfig(LearnedSourceConfig):
+    """L = L_FM (+ kl_weight L_KL + encoder_weight L_Enc + mean_weight L_mean, of a learned source)
 
-    Both weights concern `CaptionConfig.image_ve` only: the KL of its q(x_0 | picture), and the contrast of x_0 with the
-    caption's latent.
+    The weights concern `CaptionConfig.image_ve` only: the KL of its q(x_0 | picture), the contrast of x_0 with the
+    caption's latent, and the regression of its mean on that.
     """
 
     kl_weight: float = 1e-4
@@ -81,7 +82,8 @@ class CaptionConfig(Record):
     sigma: of noise that is added to x_0 in either case. Many captions are true of a picture, and noise is all that the
     choice among them can be made of.
     target: x_1 is the `mean` of q(z | caption) or a `sample` of it, standardised.
-    redo: the share of a caption's tokens, the least sure ones, that a parallel decoder decides again, knowing the others.
+    redo: the share of a caption's tokens, the least sure ones, that a parallel decoder decides again, knowing the
+    others.
     beams: of the search for the likeliest caption that an autoregressive decoder does; 1 is greedy.
     mean, std: of each channel of the text latents, measured when a run starts and kept in its config.json.
     """

@@ -1,7 +1,7 @@
 """What captioning learns from and is measured on: pictures with all that people say of each."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -42,17 +42,25 @@ class CaptionSource:
 def open_captions(name: str, image_size: int, seed: int = 0) -> CaptionSource:
     """Open `shapes`, `emoji`, a folder of the user's own, or COCO in Karpathy's split (its .json, or the folder of it).
 
+    `shapes` are described in reading order: what a picture does not show, no captioner can say.
     Raises DataError in one line when there is no such thing or nothing in it can be used.
     """
     if is_coco_karpathy(name):
         coco = load_coco_karpathy(name, image_size=image_size)
         return CaptionSource(name, coco.train, coco.val, coco.test, coco.skipped)
     source = open_source(name, image_size, seed)
+    train = source.train
     val = test = source.val
-    if isinstance(val, CaptionedShapes):
-        val = replace(val, size=HELD_OUT_SCENES)
-        test = CaptionedShapes(HELD_OUT_SCENES, image_size, seed + _TEST_SEED)
-    return CaptionSource(source.name, source.train, val, test, source.skipped)
+    if isinstance(train, CaptionedShapes) and isinstance(val, CaptionedShapes):
+        train, val, test = (
+            CaptionedShapes(size, image_size, first, reading_order=True)
+            for size, first in (
+                (train.size, train.seed),
+                (HELD_OUT_SCENES, val.seed),
+                (HELD_OUT_SCENES, seed + _TEST_SEED),
+            )
+        )
+    return CaptionSource(source.name, train, val, test, source.skipped)
 
 
 def references(data: CaptionedImages, indices: Int64[Tensor, "b"]) -> list[list[str]]:

@@ -14,6 +14,7 @@ from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned import CaptionedImages
 from cf_apps.engine.flow import flow_loss
+from cf_apps.engine.learned_source import unexplained
 from cf_apps.engine.optim import spared
 from cf_apps.engine.progress import Progress
 from cf_apps.engine.seeds import endless_order, step_generator
@@ -80,6 +81,8 @@ class CaptionTask:
         learned = encoder_losses(source, x_0, target=x_1, log_scale=self.modules["log_scale"]())
         terms["kl"] = (config.kl_weight, learned.terms["kl"])
         terms["encoder"] = (config.encoder_weight, learned.terms["contrastive"])
+        if config.mean_weight:
+            terms["mean"] = (config.mean_weight_at(progress), unexplained(source.mean, x_1))
         return Losses(terms, {**learned.statistics, **flow.stats})
 
     @torch.no_grad()

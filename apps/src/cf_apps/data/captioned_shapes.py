@@ -18,7 +18,7 @@ from torch import Tensor
 from cf_apps.data.captioned import CaptionedBatch
 from cf_apps.data.shapes_captions import STATED, Caption, Rates, describe
 from cf_apps.data.shapes_render import inside_unit_area, render
-from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes
+from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes, in_reading_order
 
 Split = Literal["train", "val", "test"]
 BLOCK = 1024
@@ -47,12 +47,15 @@ class CaptionedShapes:
     """`size` scenes at image_size² pixels with training captions; deterministic by seed.
 
     overlap: 0 keeps objects apart, up to 1 lets nearer ones hide others (for depth).
+    reading_order: captions speak of objects as one reads, row after row and from the left, else in any order. A picture
+    does not show which of its objects somebody will name first.
     """
 
     size: int = 30_000
     image_size: int = 32
     seed: int = 0
     overlap: float = 0.0
+    reading_order: bool = False
     name: str = "captioned_shapes"
     _blocks: dict[int, "_Block"] = field(default_factory=dict, repr=False, compare=False)
 
@@ -87,6 +90,8 @@ class CaptionedShapes:
     def _block(self, number: int) -> "_Block":
         if number not in self._blocks:
             scenes = draw_scenes(BLOCK, _block_generator(self.seed, number), overlap=self.overlap)
+            if self.reading_order:
+                scenes = in_reading_order(scenes)
             images, depth = render(scenes, self.image_size)
             self._blocks[number] = _Block(scenes, images, depth.half())
         return self._blocks[number]

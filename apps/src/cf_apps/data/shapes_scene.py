@@ -89,6 +89,22 @@ class Scenes:
         return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
 
 
+def in_reading_order(scenes: Scenes) -> Scenes:
+    """The same scenes, their objects numbered as one reads: row after row of the grid of thirds, from the left.
+
+    Slots without an object come last.
+    """
+    column, row = (_nearest_third(axis) for axis in (scenes.x, scenes.y))
+    place = 3 * row + column + 9 * ~scenes.present
+    order = place.argsort(dim=1, stable=True)
+    arrays = {f.name: getattr(scenes, f.name) for f in fields(scenes)}
+    return Scenes(**{name: it.gather(1, order) if it.ndim == 2 else it for name, it in arrays.items()})
+
+
+def _nearest_third(axis: Float[Tensor, "n 3"]) -> Int64[Tensor, "n 3"]:
+    return (axis[..., None] - torch.tensor(THIRDS)).abs().argmin(-1)
+
+
 def draw_scenes(n: int, generator: torch.Generator, *, overlap: float = 0.0) -> Scenes:
     """n random scenes. overlap: 0 keeps all objects apart, up to 1 lets them hide one another (for depth).
 

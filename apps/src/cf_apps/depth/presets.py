@@ -45,7 +45,7 @@ def tiny() -> Recipe[DepthConfig]:
         ),
         SampleConfig(scale=1.0, steps=10, temperature=0.0),
     )
-    fit = replace(MINUTES_ON_A_CPU, steps=2_800, batch_size=16, lr=4e-3)
+    fit = replace(MINUTES_ON_A_CPU, steps=4_000, batch_size=16, lr=4e-3)
     return Recipe("captioned shapes at 32 px, small enough for a CPU", model, fit, data="shapes")
 
 

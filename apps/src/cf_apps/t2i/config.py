@@ -10,7 +10,8 @@ from cf_transformer import CrossAttentionConfig, DiMRConfig, DiTConfig
 from cf_apps.engine.checks import require_count, require_known, require_weight
 from cf_apps.engine.codecs import CodecConfig
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.flow import FlowConfig, SampleConfig
+from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.learned_source import LearnedSourceConfig
 from cf_apps.engine.records import Record
 from cf_apps.t2i.reader import ReaderConfig
 from cf_apps.t2i.strategy import STRATEGIES, Stage, stage_at
@@ -35,15 +36,10 @@ class LanguageConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig(FlowConfig):
+class LossConfig(LearnedSourceConfig):
     """L = L_FM + encoder_weight L_Enc + kl_weight L_KL (+ mean_weight L_mean)   (CrossFlow section 4.2)
 
     encoder: which L_Enc (CrossFlow Table 3b), see encoder_terms.py. `none` trains the encoder by L_FM and L_KL alone.
-
-    mean_weight: of a term that the paper does not have. It regresses the source's mean on x_1, each channel relative to
-    its variance, so that the mean becomes a blurred image of what the caption says and the flow has a short way. That
-    teaches the encoder fast, but leaves little of a caption that leaves much open: a blur of everything it allows.
-    mean_until: the share of the run over which that weight falls to zero, in a straight line; None keeps it.
 
     kl_form: `paper` is the standard KL, `released` the sixth power in the mean. Both are sums over the latent, so
     the weight that keeps sigma healthy goes with 1 / latent size.
@@ -52,24 +48,14 @@ class LossConfig(FlowConfig):
     encoder: EncoderLoss = "image-text"
     encoder_weight: float = 1.0
     kl_weight: float = 1e-4
-    mean_weight: float = 0.0
-    mean_until: float | None = None
     kl_form: KLForm = "paper"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_known("loss.encoder", self.encoder, get_args(EncoderLoss))
         require_known("kl_form", self.kl_form, get_args(KLForm))
-        for name in ("encoder_weight", "kl_weight", "mean_weight"):
+        for name in ("encoder_weight", "kl_weight"):
             require_weight(name, getattr(self, name))
-        if self.mean_until is not None and not 0.0 < self.mean_until <= 1.0:
-            raise ConfigError(f"mean_until must lie in (0, 1] or be null, got {self.mean_until}")
-
-    def mean_weight_at(self, progress: float) -> float:
-        """mean_weight at a share of the run, in [0, 1]."""
-        return self.mean_weight * (
-            1.0 if self.mean_until is None else max(0.0, 1.0 - progress / self.mean_until)
-        )
 
     @property
     def teaches_encoder(self) -> bool:

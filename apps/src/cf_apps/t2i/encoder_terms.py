@@ -21,6 +21,7 @@ from cf_encoders.captions import FeatureDecoderConfig
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cf_apps.engine.learned_source import unexplained
 from cf_apps.t2i.config import T2IConfig
 
 Terms = dict[str, tuple[float, Float[Tensor, ""]]]
@@ -73,15 +74,6 @@ def encoder_terms(
     if loss.mean_weight:
         terms["mean"] = (loss.mean_weight_at(progress), unexplained(posterior.mean, pair.x_1))
     return terms, found.statistics
-
-
-def unexplained(mean: Float[Tensor, "b c h w"], x_1: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-    """L_mean: the share of each channel's variance in this batch that `mean` leaves unexplained, over the channels.
-
-    0 where mean = x_1, 1 where it knows the channel's average and no more. A floor keeps constant channels finite.
-    """
-    variance = x_1.var((0, 2, 3), correction=0, keepdim=True).clamp(min=1e-4)
-    return ((mean - x_1).square() / variance).mean()
 
 
 # ------------------------------------------------------------------------------------------------- the four kinds
