@@ -232,6 +232,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """What may happen to a training: kills, full disks, damaged files, other numbers of processes."""
+    marked(session, "faults")
+
+
+@nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
     """Tests that need a CUDA device, and those of the kernels on it."""
     probe = ("python", "-c", "import torch; print(torch.cuda.is_available())")

@@ -35,6 +35,7 @@ TEXT_SETTINGS: dict[str, Any] = {
     "autoencoder.decoder.max_tokens": 11,
     "autoencoder.decoder.vocabulary": 64,
     "autoencoder.encoder.conv_depth": 0,
+    "autoencoder.decoder_kind": "parallel",  # untrained, word after word would write to the very end
     "tokens": "words",
     "replaced": 0.0,
     "mixed": 0.0,

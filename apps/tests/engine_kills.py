@@ -1,6 +1,6 @@
 """Trains the toy task in child processes, kills them with SIGKILL, resumes; a process of its own.
 
-    python engine_kills.py FOLDER random STEPS KILLS       at random moments
+    python engine_kills.py FOLDER random STEPS KILLS       at random moments, every other one within a save
     python engine_kills.py FOLDER ordered STEPS KILLS      just before the 1st, 2nd, ... file operation
 
 FOLDER/whole: the run nobody disturbed. FOLDER/killed: the run that was. Prints the kills, and how many of
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch._dynamo  # noqa: F401  torch's optimizers import it at their first step; once here, not in each child
-from cf_apps.engine import fit
+from cf_apps.engine import fit, storage  # noqa: F401  the first save imports it; once here, too
 from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
 from engine_toy import Toy, config
 
@@ -71,16 +71,19 @@ def main(folder: Path, how: str, steps: int, kills: int) -> None:
     wait(child(lambda: train(whole, steps, save_every=steps)))
     moments, done, unfinished = random.Random(kills), 0, 0
     for number in range(1, kills + 1):
-        if how == "random":
+        if how == "random" and number % 2:
             process = child(lambda: train(killed, steps, save_every=1))
             time.sleep(moments.uniform(0.05, 0.6))
             os.kill(process, signal.SIGKILL)
+        elif how == "random":
+            operation = moments.randint(8, 120)  # the first few open the run, then come some 16 for each save
+            process = child(lambda: train_until_operation(killed, steps, operation))  # noqa: B023
         else:
             process = child(lambda: train_until_operation(killed, steps, number))  # noqa: B023
         done += wait(process)
         unfinished += any(killed.glob("checkpoints/.*"))
     reached = max(checkpoints(killed), default=0)
-    wait(child(lambda: train(killed, steps, save_every=1)))
+    wait(child(lambda: train(killed, steps, save_every=max(1, steps // 10))))
     print(f"{done} kills, {unfinished} in a save, then at step {reached} of {steps}")
 
 

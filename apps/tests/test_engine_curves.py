@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cf_apps.engine import RunError
-from cf_apps.engine.curves import _bins, curves, smoothed
+from cf_apps.engine.curves import _bins, curves, draw, evaluation_panels, health_panels, loss_panels, smoothed
 from PIL import Image
 
 
@@ -42,3 +42,52 @@ def test_one_record_is_enough_and_none_is_an_error(tmp_path):
     curves([record(1)], tmp_path / "loss.png")
     with pytest.raises(RunError, match="no line yet"):
         curves([], tmp_path / "none.png")
+
+
+def test_a_loss_of_an_earlier_stage_keeps_its_panel_and_the_total_comes_last():
+    log = [
+        {"step": 1, "losses": {"encoder": 3.0, "total": 3.0}, "stats": {}},
+        {"step": 2, "losses": {"flow": 2.0, "total": 2.0}},
+    ]
+    panels = loss_panels(log)
+    assert [panel.title for panel in panels] == ["encoder", "flow", "total (weighted)"]
+    (encoder,) = panels[0].lines.values()
+    assert (encoder.steps.tolist(), encoder.values.tolist()) == ([1.0], [3.0])
+
+
+def test_what_is_not_a_finite_number_is_left_out_of_a_line():
+    values = [1.0, float("nan"), None, "3", float("inf"), True, 2]
+    log = [{"step": step, "losses": {"fm": value}} for step, value in enumerate(values)]
+    (line,) = loss_panels(log)[0].lines.values()
+    assert (line.steps.tolist(), line.values.tolist()) == ([0.0, 6.0], [1.0, 2.0])
+    assert loss_panels(log[1:6]) == []
+
+
+def test_health_shows_the_run_and_the_statistics_and_the_rate_that_was_set_stays_as_it_is():
+    log = [
+        {
+            "step": step,
+            "losses": {},
+            "stats": {"mean_abs": 0.1, "fm_t0": 1.0},
+            "lr": 1e-3 / step,
+            "grad_norm": 2.0,
+        }
+        for step in range(1, 60)
+    ]
+    panels = health_panels(log)
+    assert [panel.title for panel in panels] == ["learning rate", "gradient norm before clipping", "mean abs"]
+    (rate,) = panels[0].lines.values()
+    assert smoothed(rate.values, panels[0].span).tolist() == [1e-3 / step for step in range(1, 60)]
+
+
+def test_scores_have_a_panel_each_over_the_steps_that_were_evaluated(tmp_path):
+    log = [
+        {"step": 50, "evaluation": {"fid_10k": 30.0}},
+        {"step": 100, "evaluation": {"fid_10k": 20.0, "clip": 0.3}},
+    ]
+    panels = evaluation_panels(log)
+    assert {panel.title: panel.lines[panel.title].steps.tolist() for panel in panels} == {
+        "fid 10k": [50.0, 100.0],
+        "clip": [100.0],
+    }
+    assert Image.open(draw(panels, tmp_path / "scores.png")).width > 0

@@ -47,3 +47,17 @@ def test_swapped_in_shows_the_average_and_gives_the_weights_back_even_after_an_e
         look_and_fail()
     assert modules["a"].weight.item() == 1 / 3
     assert ema.state()["a.weight"].item() == pytest.approx(2 / 3)
+
+
+def test_an_average_in_the_host_s_memory_is_the_same_average():
+    torch.manual_seed(0)
+    layer = nn.ModuleDict({"layer": nn.Linear(3, 2)})
+    here, there = Ema(layer, 0.9), Ema(layer, 0.9, device="cpu")
+    for _ in range(3):
+        with torch.no_grad():
+            layer["layer"].weight.add_(1.0)
+        here.update()
+        there.update()
+    for name, average in here.state().items():
+        assert torch.equal(average, there.state()[name])
+        assert average is not there.state()[name]

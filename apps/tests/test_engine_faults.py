@@ -5,8 +5,8 @@ import signal
 
 import pytest
 import torch
-from cf_apps.engine import FitConfig, Losses, RunError
-from cf_apps.engine.faults import check_finite, explained_memory, stop_request
+from cf_apps.engine import FitConfig, RunError
+from cf_apps.engine.faults import explained_memory, stop_request
 
 CONFIG = FitConfig(steps=1, batch_size=64, accumulate=2)
 CPU_MESSAGE = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -31,20 +31,6 @@ def test_a_real_request_for_too_much_memory_is_recognised():
 def test_other_errors_pass_unchanged():
     with pytest.raises(RuntimeError, match="shapes differ"), explained_memory(CONFIG):
         raise RuntimeError("shapes differ")
-
-
-def losses(fm, kl=1.0):
-    return Losses({"fm": (1.0, torch.tensor(fm)), "kl": (0.0, torch.tensor(kl))})
-
-
-def test_the_loss_that_is_not_finite_is_named_with_its_step():
-    check_finite([losses(1.0)], torch.tensor(2.0), step=7)
-    with pytest.raises(RunError, match="step 7: loss fm;"):
-        check_finite([losses(1.0), losses(float("inf"))], torch.tensor(2.0), step=7)
-    with pytest.raises(RunError, match="loss kl;"):  # 0 · NaN is NaN
-        check_finite([losses(1.0, float("nan"))], torch.tensor(2.0), step=7)
-    with pytest.raises(RunError, match="the gradient"):
-        check_finite([losses(1.0)], torch.tensor(float("nan")), step=7)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -140,6 +140,14 @@ def test_every_step_and_part_draws_anew_and_a_second_run_draws_the_same(tmp_path
     assert len({value for pair in runs[0] for value in pair}) == 2 * 5 * 3
 
 
+def test_batches_made_ahead_change_nothing(tmp_path):
+    plain, ahead = (
+        trained(tmp_path / "a", 6, accumulate=2),
+        trained(tmp_path / "b", 6, accumulate=2, prefetch=3),
+    )
+    assert_same(tensors(*plain), tensors(*ahead))
+
+
 def test_another_seed_gives_other_weights(tmp_path):
     a, b = tensors(*trained(tmp_path / "a", 6)), tensors(*trained(tmp_path / "b", 6, seed=1))
     assert not torch.equal(a["net.0.weight"], b["net.0.weight"])

@@ -22,13 +22,14 @@ def test_a_record_holds_means_over_the_window_and_the_rate():
     for value in (1.0, 3.0):
         losses = Losses({"fm": (0.5, torch.tensor(value))}, {"fm_t0": torch.tensor(value)})
         window.add([losses], torch.tensor(2 * value))
-    assert window.record(12, 104.0, lr=1e-3) == {
+    assert window.record(12, 104.0, lr=1e-3, waited=0.5) == {
         "step": 12,
         "losses": {"fm": 2.0, "total": 1.0},
         "stats": {"fm_t0": 2.0},
         "lr": 1e-3,
         "grad_norm": 4.0,
         "samples_per_second": 4.0,
+        "data_wait": 0.125,
         "elapsed": 104.0,
     }
     assert window.text == "step 12 · 0.5 steps/s · fm 2 · total 1"

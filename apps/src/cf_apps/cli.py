@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 USAGE = """crossflow: flow one modality straight into another
 
 usage: crossflow TASK COMMAND [options]
+       crossflow show RUN [options]
 
 tasks:
 {tasks}
   PACKAGE     a task of your own: any importable package whose module `cli` has COMMANDS
 
 `crossflow t2i --help` lists a task's commands, `crossflow t2i sample --help` a command's options.
+`crossflow show RUN` tells of a run of any task: tables, curves, a page to look at.
 """
 ABOUT = {
     "t2i": "text to image",
@@ -19,6 +22,13 @@ ABOUT = {
     "depth": "image to depth map",
     "superres": "small picture to large picture",
 }
+
+
+@runtime_checkable
+class Command(Protocol):
+    """A command with its options."""
+
+    def run(self) -> None: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,6 +42,8 @@ def run(arguments: list[str]) -> int:
         print(USAGE.format(tasks="\n".join(f"  {name:<11} {about}" for name, about in ABOUT.items())))
         return 0
     task, *rest = arguments
+    if task == "show":
+        return _run_show(rest)
     module = _commands_module(task)
     if module is None:
         return _complain(
@@ -58,17 +70,31 @@ def _commands_module(task: str) -> str | None:
 def _run_task(task: str, module: str, arguments: list[str]) -> int:
     import importlib
 
-    import torch
     import tyro
-
-    from cf_apps.data.captioned import DataError
-    from cf_apps.engine.errors import UserError
 
     commands = importlib.import_module(module).COMMANDS
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog=f"crossflow {task}", args=arguments or ["--help"], config=config
     )
+    return _done(command)
+
+
+def _run_show(arguments: list[str]) -> int:
+    import tyro
+
+    from cf_apps.engine.show.command import Show
+
+    return _done(tyro.cli(Show, prog="crossflow show", args=arguments or ["--help"]))
+
+
+def _done(command: Command) -> int:
+    """Run a command whose options are known by now; returns the exit code."""
+    import torch
+
+    from cf_apps.data.captioned import DataError
+    from cf_apps.engine.errors import UserError
+
     try:
         command.run()
     except (UserError, DataError) as error:

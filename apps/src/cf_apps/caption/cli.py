@@ -15,18 +15,18 @@ from cf_apps.caption.presets import PRESETS, TEXT_PRESETS
 from cf_apps.caption.sample import Captioner
 from cf_apps.caption.sources import Held
 from cf_apps.data.pictures import fitted, read_picture
-from cf_apps.engine.app import train
 from cf_apps.engine.commands import (
     Drawing,
     Run,
     TrainOptions,
     evaluate_command,
     sample_config,
-    say_how_it_ended,
     train_command,
+    train_here,
 )
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.lr_command import find_lr_command
 from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import read_config
 
@@ -59,7 +59,7 @@ class Train(TrainOptions):
             text = Path(read_config(self.out)["task"]["config"]["text"])
         if text is not None:
             request = replace(request, overrides={**(request.overrides or {}), "text": str(text.resolve())})
-        say_how_it_ended(train(APP, request, choose_device(self.device)))
+        train_here(APP, request, self.device)
 
 
 Train.__doc__ = f"Train a flow from pictures to captions: {', '.join(PRESETS)}. --data takes {DATA}."
@@ -137,4 +137,5 @@ COMMANDS = {
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
+    "find-lr": find_lr_command(APP),
 }

@@ -13,11 +13,12 @@ from cf_apps.caption.model import CaptionModel
 from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned import CaptionedImages
+from cf_apps.engine.draws import data_draws, draws_of, own_rows
 from cf_apps.engine.flow import flow_loss
 from cf_apps.engine.learned_source import unexplained
 from cf_apps.engine.optim import spared
 from cf_apps.engine.progress import Progress
-from cf_apps.engine.seeds import endless_order, step_generator
+from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses
 
 
@@ -56,10 +57,10 @@ class CaptionTask:
     def describe(self) -> dict[str, Any]:
         return self.model.describe() | {"data": self.source}
 
-    def batch(self, first: int, size: int) -> CaptionBatch:
+    def batch(self, first: int, size: int, rows: range | None = None) -> CaptionBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, each with a drawn caption."""
-        indices = endless_order(len(self.data), first, size, self.seed)
-        dice = step_generator("cpu", self.seed, first, 2)
+        indices = own_rows(endless_order(len(self.data), first, size, self.seed), rows)
+        dice = data_draws(rows, size, self.seed, first, 2)
         if self.latents is None:
             drawn = self.data.batch(indices, dice)
             return CaptionBatch(self.model.encode(drawn.images), drawn.captions)
@@ -68,28 +69,34 @@ class CaptionTask:
         )
         return CaptionBatch(DiagonalGaussian(mean, logvar), drawn_captions(self.data, indices, dice))
 
+    def samples(self, first: int, size: int) -> list[int]:
+        """Which samples of the set those places hold, for people who look for a bad one."""
+        return endless_order(len(self.data), first, size, self.seed).tolist()
+
     def losses(self, batch: CaptionBatch, generator: torch.Generator, progress: float) -> Losses:
         """L_FM between picture and caption, and for a learned source its KL and its contrast with the caption."""
-        config = self.model.config.loss
+        config, draws = self.model.config.loss, draws_of(generator)
         x_1 = self.caption_latents(batch.captions, generator)
         source = self.model.source(batch.latent)
-        x_0 = source.sample(generator)
+        x_0 = draws.sample(source)
         flow = flow_loss(self.model.backbone, x_0, x_1, config, generator)
         terms = {"flow": (1.0, flow.loss)}
         if self.model.config.image_ve is None:
             return Losses(terms, flow.stats)
-        learned = encoder_losses(source, x_0, target=x_1, log_scale=self.modules["log_scale"]())
+        log_scale = self.modules["log_scale"]()
+        learned = encoder_losses(source, x_0, target=x_1, log_scale=log_scale, group=draws.group)
         terms["kl"] = (config.kl_weight, learned.terms["kl"])
-        terms["encoder"] = (config.encoder_weight, learned.terms["contrastive"])
+        terms["encoder"] = (config.encoder_weight, draws.as_row_mean(learned.terms["contrastive"]))
         if config.mean_weight:
-            terms["mean"] = (config.mean_weight_at(progress), unexplained(source.mean, x_1))
+            lost = unexplained(source.mean, x_1, draws.everyone(x_1))
+            terms["mean"] = (config.mean_weight_at(progress), lost)
         return Losses(terms, {**learned.statistics, **flow.stats})
 
     @torch.no_grad()
     def caption_latents(self, captions: list[str], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
         """x_1: mean or sample of q(z | caption), standardised."""
         posterior = self.text.posterior(captions)
-        z = posterior.mean if self.model.config.target == "mean" else posterior.sample(generator)
+        z = posterior.mean if self.model.config.target == "mean" else draws_of(generator).sample(posterior)
         return self.model.standardised(z.float())
 
 

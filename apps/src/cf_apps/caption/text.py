@@ -19,9 +19,10 @@ from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.tokens import described, normal_form, restored, sentences
 from cf_apps.data.captioned import CaptionedImages
 from cf_apps.engine.app import task_run
+from cf_apps.engine.draws import data_draws, draws_of, own_rows
 from cf_apps.engine.export import load_into
 from cf_apps.engine.optim import spared
-from cf_apps.engine.seeds import endless_order, step_generator
+from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses
 
 NAME = "caption train-text"  # as the runs are known to the command line
@@ -138,30 +139,34 @@ class TextTask:
     def describe(self) -> dict[str, Any]:
         return self.model.describe() | {"data": self.source}
 
-    def batch(self, first: int, size: int) -> TextBatch:
+    def batch(self, first: int, size: int, rows: range | None = None) -> TextBatch:
         """Captions first, ..., first + size - 1 of the endless shuffled stream, and another of each picture."""
-        indices = endless_order(len(self.data), first, size, self.seed)
+        indices = own_rows(endless_order(len(self.data), first, size, self.seed), rows)
         captions, others = (
-            drawn_captions(self.data, indices, step_generator("cpu", self.seed, first, k)) for k in (2, 3)
+            drawn_captions(self.data, indices, data_draws(rows, size, self.seed, first, k)) for k in (2, 3)
         )
         return TextBatch(captions, others)
 
+    def samples(self, first: int, size: int) -> list[int]:
+        """Which samples of the set those places hold, for people who look for a bad one."""
+        return endless_order(len(self.data), first, size, self.seed).tolist()
+
     def losses(self, batch: TextBatch, generator: torch.Generator, progress: float) -> Losses:
         """L = cross-entropy + kl_weight KL + length_weight length, of a sampled z (CrossFlow app. B.4)"""
-        config, model = self.model.config, self.model.autoencoder
+        config, model, draws = self.model.config, self.model.autoencoder, draws_of(generator)
         ids, mask = self.model.tokens(batch.captions)
         ids = replaced(ids, config.replaced, len(self.model.tokenizer), generator)
         posterior = model.encode(ids, mask)
-        z = posterior.sample(generator)
+        z = draws.sample(posterior)
         if config.mixed:
-            other = self.model.posterior(batch.others).sample(generator)
-            share = config.mixed * torch.rand(len(z), 1, 1, 1, generator=generator, device=z.device)
+            other = draws.sample(self.model.posterior(batch.others))
+            share = config.mixed * draws.uniform(len(z), 1, 1, 1)
             z = z + share * (other - z)
         targets, real = model.targets(ids, mask)
         logits, told = self.model.decoder.training_logits(z, targets, real, generator)
-        weights = config.autoencoder
+        weights, cross_entropy = config.autoencoder, F.cross_entropy(logits[told].float(), targets[told])
         terms = {
-            "cross_entropy": (1.0, F.cross_entropy(logits[told].float(), targets[told])),
+            "cross_entropy": (1.0, draws.share_of(told.sum()) * cross_entropy),
             "kl": (weights.kl_weight, posterior.kl().mean()),
             "length": (weights.length_weight, length_loss(self.model.decoder.length_logits(z), real)),
         }
@@ -177,8 +182,8 @@ def replaced(
     """
     if share == 0:
         return ids
-    device = ids.device
-    rate = 2 * share * torch.rand(len(ids), 1, generator=generator, device=device)
-    replace = (torch.rand(ids.shape, generator=generator, device=device) < rate) & (ids >= len(SPECIALS))
-    other = torch.randint(len(SPECIALS), vocabulary, ids.shape, generator=generator, device=device)
+    draws = draws_of(generator)
+    rate = 2 * share * draws.uniform(len(ids), 1)
+    replace = (draws.uniform(*ids.shape) < rate) & (ids >= len(SPECIALS))
+    other = draws.integers(len(SPECIALS), vocabulary, *ids.shape)
     return torch.where(replace, other, ids)

@@ -34,8 +34,8 @@ def score_text(model: TextModel, scoring: Scoring) -> Columns:
 def held_out_texts(name: str, split: Held) -> list[str]:
     """Captions that training cannot have seen: of held-out pictures, for captioned_shapes held-out words."""
     if name == SHAPES:
-        said = held_out_captions(PER_TASK, split=split)
-        unsaid = held_out_captions(PER_TASK_OPEN, split=split, rates=OPEN)
+        said = held_out_captions(PER_TASK, split=split, reading_order=True)
+        unsaid = held_out_captions(PER_TASK_OPEN, split=split, rates=OPEN, reading_order=True)
         return [caption.text for caption in (*said, *unsaid)]
     data = open_captions(name, IMAGE_SIZE).held_out(split)
     return [text for texts in references(data, torch.arange(len(data))) for text in texts]

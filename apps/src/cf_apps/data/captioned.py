@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from cf_apps.engine.draws import draws_of
+
 
 class DataError(ValueError):
     """Data that cannot be trained on. The message names the thing and the remedy, in one line."""
@@ -77,7 +79,7 @@ class ImageTextArrays:
         phrasings = [self.captions[i] for i in indices.tolist()]
         if generator is None:
             return CaptionedBatch(self.images[indices], [texts[0] for texts in phrasings])
-        draws = torch.rand(len(phrasings), generator=generator, dtype=torch.float64).tolist()
+        draws = draws_of(generator).uniform(len(phrasings), dtype=torch.float64).tolist()
         captions = [texts[int(u * len(texts))] for u, texts in zip(draws, phrasings, strict=True)]
         return CaptionedBatch(self.images[indices], captions)
 
@@ -98,7 +100,7 @@ def split_by_hash(
     """
     if not 0.0 <= val_fraction < 1.0:
         raise ValueError(f"val_fraction must lie in [0, 1), got {val_fraction}")
-    draws = torch.tensor([_unit_hash(key) for key in keys], dtype=torch.float64)
+    draws = torch.tensor([unit_hash(key) for key in keys], dtype=torch.float64)
     if val_fraction == 0.0 or len(draws) == 0:
         is_val = torch.zeros(len(keys), dtype=torch.bool)
     else:
@@ -106,6 +108,6 @@ def split_by_hash(
     return (~is_val).nonzero().flatten(), is_val.nonzero().flatten()
 
 
-def _unit_hash(key: str) -> float:
+def unit_hash(key: str) -> float:
     """A number in [0, 1) that every machine computes alike (Python's own hash() is salted per process)."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48

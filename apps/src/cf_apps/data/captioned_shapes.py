@@ -19,6 +19,7 @@ from cf_apps.data.captioned import CaptionedBatch
 from cf_apps.data.shapes_captions import STATED, Caption, Rates, describe
 from cf_apps.data.shapes_render import inside_unit_area, render
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes, in_reading_order
+from cf_apps.engine.draws import draws_of
 
 Split = Literal["train", "val", "test"]
 BLOCK = 1024
@@ -69,7 +70,7 @@ class CaptionedShapes:
     def batch(self, indices: Int64[Tensor, "b"], generator: torch.Generator | None = None) -> CaptionedBatch:
         """Pictures and one training caption each: drawn with the generator, else each scene's own first one."""
         images, captions = [], []
-        salt = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+        salt = 0 if generator is None else draws_of(generator).number(2**62)
         for index in indices.tolist():
             if not 0 <= index < self.size:
                 raise IndexError(f"scene {index} is outside captioned_shapes of size {self.size}")
@@ -105,11 +106,12 @@ class _Block:
 
 
 def held_out_captions(
-    per_task: int, seed: int = 0, split: Split = "test", rates: Rates = STATED
+    per_task: int, seed: int = 0, split: Split = "test", rates: Rates = STATED, *, reading_order: bool = False
 ) -> list[Caption]:
     """`per_task` distinct captions of a split for each of the six tasks, none of which training can have seen.
 
-    rates: how much they say; STATED says where every object stands, OPEN says nowhere.
+    rates: how much they say; STATED says where every object stands, OPEN says nowhere. reading_order: as of
+    CaptionedShapes.
 
     Raises ValueError when the grammar does not hold that many.
     """
@@ -117,6 +119,7 @@ def held_out_captions(
     taken: set[str] = set()  # a text serves one task only
     for number in range(1_000):
         scenes = draw_scenes(BLOCK, _block_generator(-1 - seed, number))
+        scenes = in_reading_order(scenes) if reading_order else scenes
         rng = random.Random(f"held out {seed} {number}")
         for row in range(BLOCK):
             for task, captions in found.items():

@@ -22,6 +22,7 @@ from torch import Tensor
 from cf_apps.data.captioned import CaptionedBatch, DataError
 from cf_apps.data.pairs import SkippedSamples
 from cf_apps.data.square_image import UnreadableImage, square_rgb
+from cf_apps.engine.draws import draws_of
 
 FILE_NAME = "dataset_coco.json"
 SIDES = {
@@ -60,7 +61,7 @@ class KarpathySplit:
     def captions(self, indices: Int64[Tensor, "b"], generator: torch.Generator | None = None) -> list[str]:
         """The captions that `batch` gives, without a look at the pictures."""
         texts = [self.sentences[i] for i in indices.tolist()]
-        draws = torch.zeros(len(texts)) if generator is None else torch.rand(len(texts), generator=generator)
+        draws = torch.zeros(len(texts)) if generator is None else draws_of(generator).uniform(len(texts))
         return [some[int(u * len(some))] for u, some in zip(draws.tolist(), texts, strict=True)]
 
     def references(self, indices: Int64[Tensor, "b"]) -> list[list[str]]:

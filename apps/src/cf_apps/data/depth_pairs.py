@@ -11,6 +11,7 @@ from torch import Tensor
 from cf_apps.data.captioned import DataError
 from cf_apps.data.captioned_shapes import CaptionedShapes
 from cf_apps.data.pictures import resized
+from cf_apps.engine.draws import draws_of
 
 WALL = 1.0  # depth of the back wall of captioned_shapes; every object is nearer
 
@@ -172,7 +173,7 @@ class Mirrored:
         batch = self.pairs.batch(indices, generator)
         if generator is None:
             return batch
-        turned = torch.rand(len(indices), generator=generator) < 0.5
+        turned = draws_of(generator).uniform(len(indices)) < 0.5
         images = torch.where(turned[:, None, None, None], batch.images.flip(-1), batch.images)
         depth = torch.where(turned[:, None, None], batch.depth.flip(-1), batch.depth)
         return DepthBatch(

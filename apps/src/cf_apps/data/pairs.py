@@ -7,10 +7,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from cf_apps.data.captioned import DataError, ImageTextArrays, split_by_hash
-from cf_apps.data.pair_layouts import read_raw_pairs
+from cf_apps.data.pair_layouts import open_pairs
 from cf_apps.data.square_image import UnreadableImage, square_rgb
+from cf_apps.data.streams.raw import PairSource, RawPair
+
+VAL_FRACTION = 0.05
+
+
+class UnusablePair(ValueError):
+    """A pair that cannot be learned from; the message says why, without its name."""
+
+
+@dataclass(frozen=True)
+class UsablePair:
+    """A decoded pair. key: a hash of the bytes of its picture, which decides on its side of the split."""
+
+    image: UInt8[np.ndarray, "3 s s"]
+    key: str
+
+
+def decoded(pair: RawPair, image_size: int) -> UsablePair:
+    """The centre square of a pair's picture, at image_size. Raises UnusablePair."""
+    if not pair.captions:
+        raise UnusablePair("no caption")
+    try:
+        data = pair.read()
+        return UsablePair(square_rgb(data, image_size), hashlib.sha256(data).hexdigest())
+    except FileNotFoundError:
+        raise UnusablePair("no such file") from None
+    except (OSError, UnreadableImage) as error:
+        raise UnusablePair(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -43,13 +72,16 @@ class SkippedSamples:
 class Pairs:
     """A user's set: the two halves, and what could not be used (for the run's log)."""
 
+    name: str
     train: ImageTextArrays
     val: ImageTextArrays
     skipped: SkippedSamples
 
 
-def load_pairs(source: str | Path, *, image_size: int, val_fraction: float = 0.05) -> Pairs:
-    """Read a folder (or parquet file) of captioned images; layouts in `pair_layouts`.
+def load_pairs(
+    source: str | Path | PairSource, *, image_size: int, val_fraction: float = VAL_FRACTION
+) -> Pairs:
+    """Read captioned images into memory: a path with one of the layouts in `pair_layouts`, or an opened source.
 
     Images are cut to their centre square and resized to (3, image_size, image_size). An image that
     cannot be read or has no caption is skipped and listed. Which side an image falls on depends on the
@@ -58,32 +90,28 @@ def load_pairs(source: str | Path, *, image_size: int, val_fraction: float = 0.0
     Raises DataError (one line, with the remedy) for a missing or empty folder, a table without the
     columns, and a set of which nothing is left.
     """
-    source = Path(source)
     if image_size < 1:
         raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
     images, captions, keys = [], [], []
     skipped: list[tuple[str, str]] = []
-    for pair in read_raw_pairs(source):
-        if not pair.captions:
-            skipped.append((pair.name, "no caption"))
-            continue
+    pairs = source if isinstance(source, PairSource) else open_pairs(Path(source))
+    for pair in pairs:
         try:
-            data = pair.read()
-            images.append(square_rgb(data, image_size))
-        except FileNotFoundError:
-            skipped.append((pair.name, "no such file"))
-        except (OSError, UnreadableImage) as error:
+            usable = decoded(pair, image_size)
+        except UnusablePair as error:
             skipped.append((pair.name, str(error)))
         else:
+            images.append(usable.image)
             captions.append(pair.captions)
-            keys.append(hashlib.sha256(data).hexdigest())
+            keys.append(usable.key)
 
     if not images:
-        raise DataError(f"{source}: no usable captioned image; {SkippedSamples(tuple(skipped))}")
-    everything = ImageTextArrays(torch.from_numpy(np.stack(images)), tuple(captions), name=str(source))
+        raise DataError(f"{pairs.name}: no usable captioned image; {SkippedSamples(tuple(skipped))}")
+    everything = ImageTextArrays(torch.from_numpy(np.stack(images)), tuple(captions), name=pairs.name)
     train, val = split_by_hash(keys, val_fraction)
     return Pairs(
-        train=everything.subset(train, f"{source} (train)"),
-        val=everything.subset(val, f"{source} (val)"),
+        name=pairs.name,
+        train=everything.subset(train, f"{pairs.name} (train)"),
+        val=everything.subset(val, f"{pairs.name} (val)"),
         skipped=SkippedSamples(tuple(skipped)),
     )

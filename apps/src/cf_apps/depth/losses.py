@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.depth.model import DepthModel
+from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import flow_loss
 from cf_apps.engine.task import Losses
 
@@ -21,9 +22,11 @@ def depth_losses(
 
     Gradients of the flow loss reach the encoder through x_t and through the target: the source is learned.
     """
-    config = model.config.loss
+    config, draws = model.config.loss, draws_of(generator)
+    if known is None and draws.is_part:  # other ranks' rows may have holes, and null samples bring theirs
+        known = torch.ones_like(x_1)
     posterior = model.encode(pictures)
-    x_0 = posterior.sample(generator)
+    x_0 = draws.sample(posterior)
     flow = flow_loss(model.backbone, x_0, x_1, config, generator, known)
     reconstruction = None
     if config.reconstruction_weight:

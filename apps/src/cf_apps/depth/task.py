@@ -17,8 +17,9 @@ from cf_apps.depth.losses import depth_losses
 from cf_apps.depth.model import DepthModel, build, to_unit
 from cf_apps.depth.scaling import measured
 from cf_apps.engine.app import Ready, Setting
+from cf_apps.engine.draws import data_draws, own_rows
 from cf_apps.engine.optim import spared
-from cf_apps.engine.seeds import endless_order, step_generator
+from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses
 
 MEASURED_ON = 256  # depth maps that near and far are measured on
@@ -54,16 +55,20 @@ class DepthTask:
     def describe(self) -> dict[str, Any]:
         return self.model.describe() | {"data": self.source}
 
-    def batch(self, first: int, size: int) -> PreparedBatch:
+    def batch(self, first: int, size: int, rows: range | None = None) -> PreparedBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, mirrored at random where that may be."""
-        indices = endless_order(len(self.data), first, size, self.seed)
-        drawn = self.data.batch(indices, step_generator("cpu", self.seed, first, 2))
+        indices = own_rows(endless_order(len(self.data), first, size, self.seed), rows)
+        drawn = self.data.batch(indices, data_draws(rows, size, self.seed, first, 2))
         everywhere = bool(drawn.valid.all())
         depth = drawn.depth if everywhere else filled(drawn.depth, drawn.valid)
         device = self.model.device
         x_1 = self.model.config.scaling.to_x_1(depth, drawn.valid).to(device)
         known = None if everywhere else drawn.valid[:, None].to(device).float()
         return PreparedBatch(to_unit(drawn.images, device), x_1, known)
+
+    def samples(self, first: int, size: int) -> list[int]:
+        """Which samples of the set those places hold, for people who look for a bad one."""
+        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: PreparedBatch, generator: torch.Generator, progress: float) -> Losses:
         return depth_losses(self.model, batch.pictures, batch.x_1, batch.known, generator)

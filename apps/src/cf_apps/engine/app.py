@@ -8,11 +8,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from cf_apps.engine.errors import RunError
+from cf_apps.engine.distributed import World
+from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.export import export, load_model
 from cf_apps.engine.fit import FitResult, fit
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress, progress_line
+from cf_apps.engine.progress import Progress, Silence, progress_line
 from cf_apps.engine.recipe import C, Recipe, TrainRequest, chosen_data, fit_config, named, overridden
 from cf_apps.engine.run import read_config
 from cf_apps.engine.task import Task
@@ -86,18 +87,28 @@ class App(Generic[C, S]):
     """The preset that is used if none is named."""
 
 
-def train(app: App[Any, Any], request: TrainRequest, device: torch.device, label: str = "train") -> FitResult:
+def train(
+    app: App[Any, Any],
+    request: TrainRequest,
+    device: torch.device,
+    label: str = "train",
+    world: World | None = None,
+) -> FitResult:
     """Train into request.out and export the averaged weights beside the checkpoints.
 
+    world: the processes that train together, see `joined`; every one calls this, and rank 0 alone speaks and exports.
     Everything that can be known to be wrong is refused before the first step (UserError, DataError).
     """
+    world = World.alone(device) if world is None else world
     recipe = overridden(named(app.presets, request.preset), request.overrides or {})
     data = chosen_data(request, recipe, app.data)
     training = fit_config(request, recipe)
+    if training.recompute is not None:
+        recipe = overridden(recipe, {_recompute_key(recipe): training.recompute})
     resumed = request.out if request.resume else None
-    with progress_line(f"{label}: preparing") as line:
+    with progress_line(f"{label}: preparing") if world.main else Silence() as line:
         ready = app.prepare(recipe.model, Setting(data, device, request.seed, line, resumed))
-    for sentence in ready.said:
+    for sentence in ready.said if world.main else ():
         print(sentence, file=sys.stderr)
     result = fit(
         ready.task,
@@ -106,10 +117,21 @@ def train(app: App[Any, Any], request: TrainRequest, device: torch.device, label
         resume=request.resume,
         progress=progress_line(label),
         notes=ready.notes,
+        world=world,
     )
     parts = [name for name in app.parts if name in ready.task.modules]
-    export(request.out, parts, dtype=torch.float16)  # half the size; nobody can see the rounding
+    # half the size; nobody can see the rounding
+    world.on_main(lambda: export(request.out, parts, dtype=torch.float16))
     return result
+
+
+def _recompute_key(recipe: Recipe[Any]) -> str:
+    """Where a model's config says what its backbone computes twice; ConfigError for one without a backbone."""
+    backbone = recipe.model.to_dict().get("backbone", {})
+    for key, settings in (("backbone", backbone), ("backbone.dimr", backbone.get("dimr", {}))):
+        if "recompute" in settings:
+            return f"{key}.recompute"
+    raise ConfigError("fit.recompute is for models with a backbone, this one has none; leave it out")
 
 
 def task_run(run: Path, task: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,29 +1,32 @@
-"""Checkpoints that are complete or not there.
+"""Checkpoints that are complete or not there, written by one process or by many.
 
     RUN/checkpoints/step-00001000/   weights.safetensors  ema.safetensors  optimizer.safetensors
                                      state.json           complete.json
 
-A checkpoint is written into a temporary folder beside its place. `complete.json`, written last, holds each
-file's size and SHA-256; everything is synced to the disk and only then is the folder renamed. A kill, a power
+A checkpoint is written into a temporary folder beside its place. `complete.json`, written last and by rank 0, holds
+each file's size and SHA-256; everything is synced to the disk and only then is the folder renamed. A kill, a power
 cut or a full disk at any moment leaves the checkpoints from before, and at most a temporary folder, which the
-next start removes.
+next start removes. What several processes write, any other number of them can read.
 """
 
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from cf_apps.engine.distributed import World
 from cf_apps.engine.errors import CheckpointError, RunError
-from cf_apps.engine.files import sync
+from cf_apps.engine.files import fingerprint
 
 MARKER = "complete.json"
+STATE = "state.json"
 Parts = Mapping[str, Mapping[str, Tensor]]
+ALONE = World.alone(torch.device("cpu"))
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -47,55 +50,123 @@ def check_room(run: Path, size: int) -> None:
         )
 
 
-def save_checkpoint(run: Path, step: int, parts: Parts, state: dict[str, Any], keep_last: int = 2) -> Path:
-    """Write a checkpoint and, once it is complete, remove all but the last `keep_last`.
+def save_checkpoint(
+    run: Path,
+    step: int,
+    parts: Parts,
+    state: Mapping[str, Any],
+    keep_last: int = 2,
+    keep_every: int | None = None,
+    world: World = ALONE,
+) -> Path:
+    """Write a checkpoint and, once it is complete, remove those that are not to be kept, see `kept`. Collective.
 
-    parts: file name -> tensors by name. state: the rest, as JSON.
-    Raises RunError when it cannot be written (disk full, no permission); the previous one is kept.
+    parts: file name -> tensors by name: DTensors, of which each rank writes what it holds, and plain tensors, equal
+        wherever they are, which one rank writes. A rank may leave out plain ones that another has.
+    state: the rest, as JSON; rank 0's counts.
+    Raises RunError on every rank when one of them cannot write (disk full, no permission); the checkpoints from
+    before are kept.
     """
+    from cf_apps.engine.storage import temporary, write  # what PyTorch needs for this takes seconds to import
+
     folder = checkpoint_folder(run, step)
-    if not (folder / MARKER).exists():  # the end of a run that was resumed at its end is there already
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    there = (folder / MARKER).exists()
+    if not world.from_main(there):  # the end of a run that was resumed at its end is there already
         try:
-            _write(temporary, parts, state)
-            os.replace(temporary, folder)
-            sync(folder.parent)
+            write(folder, parts, state, world)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            kept = max(checkpoints(run), default=None)
+            if world.main:
+                shutil.rmtree(temporary(folder), ignore_errors=True)
+            last = max(checkpoints(run), default=None)
             raise RunError(
                 f"cannot save {folder}: {error.strerror or error}; "
-                + (f"step {kept} is kept, " if kept is not None else "")
+                + (f"step {last} is kept, " if last is not None else "")
                 + "make room (or lower keep_last) and resume"
             ) from error
-    for old in list(checkpoints(run).values())[:-keep_last]:
-        _remove(old)
+    if world.main:
+        _remove_old(run, keep_last, keep_every)
     return folder
 
 
-def load_checkpoint(folder: Path, device: str = "cpu") -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """(parts, state) as they were saved, after every file's size and SHA-256 have been checked.
+def kept(steps: Collection[int], keep_last: int, keep_every: int | None) -> set[int]:
+    """Which checkpoints stay: the last ones, and the first at or after each multiple of `keep_every`."""
+    ordered = sorted(steps)
+    milestones: dict[int, int] = {}
+    if keep_every is not None:
+        for step in ordered:
+            milestones.setdefault(step // keep_every, step)
+        milestones.pop(0, None)
+    return {*ordered[-keep_last:], *milestones.values()}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint, every file of which was found whole.
+
+    tensors: torch.distributed.checkpoint's Metadata of each PART.NAME. state: what was saved as JSON.
+    """
+
+    folder: Path
+    tensors: Any  # importing the class takes seconds
+    state: dict[str, Any]
+
+    def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of a part's tensors by name."""
+        whole = self.tensors.state_dict_metadata
+        return {
+            name.removeprefix(f"{part}."): tuple(tensor.size)
+            for name, tensor in whole.items()
+            if name.startswith(f"{part}.")
+        }
+
+    def dtype(self, part: str, name: str) -> torch.dtype:
+        return self.tensors.state_dict_metadata[f"{part}.{name}"].properties.dtype
+
+    def read(self, into: Parts, world: World = ALONE) -> None:
+        """Fill tensors in place, whole ones or shards; dtype and device stay theirs. Collective.
+
+        They must have the shapes of the saved ones.
+        """
+        from cf_apps.engine.storage import read
+
+        read(self.tensors, into, world)
+
+
+def open_checkpoint(folder: Path, world: World = ALONE, parts: Collection[str] | None = None) -> Checkpoint:
+    """A checkpoint to read from, after every file's size and SHA-256 have been checked. Collective.
+
+    parts: those that will be read; None for all. Files are checked once, by one rank or another.
+    Raises CheckpointError, on every rank, naming the file that is missing or damaged.
+    """
+    from cf_apps.engine.storage import SUFFIX, describe, part_of
+
+    try:
+        files = sorted(json.loads((folder / MARKER).read_text()).items())
+        wanted = [(n, f) for n, f in files if n == STATE or parts is None or part_of(n) in parts]
+        problem = _damage(folder, dict(wanted[world.rank :: world.size]))
+    except (OSError, ValueError) as error:
+        wanted, problem = [], f"{folder} is not a complete checkpoint ({MARKER}: {error}); use another"
+    if problems := [found for found in world.everyone(problem) if found]:
+        raise CheckpointError(problems[0])
+    tensors = describe(folder / name for name, _ in wanted if name.endswith(SUFFIX))
+    return Checkpoint(folder, tensors, json.loads((folder / STATE).read_text()))
+
+
+def load_checkpoint(
+    folder: Path, device: str = "cpu", parts: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """(parts, state) as they were saved, whole, whatever number of processes wrote them: for one process.
 
     Raises CheckpointError naming the file that is missing or damaged.
     """
-    from safetensors.torch import load_file
-
-    try:
-        files = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder} is not a complete checkpoint ({MARKER}: {error}); use another"
-        ) from error
-    for name, expected in files.items():
-        if not (folder / name).is_file() or _fingerprint(folder / name) != expected:
-            raise CheckpointError(
-                f"{folder / name} is damaged (missing, cut short or changed); "
-                f"remove the folder {folder} to go on from an earlier checkpoint"
-            )
-    parts = {
-        Path(name).stem: load_file(folder / name, device) for name in files if name.endswith(".safetensors")
-    }
-    return parts, json.loads((folder / "state.json").read_text())
+    saved = open_checkpoint(folder, parts=parts)
+    whole: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in saved.tensors.state_dict_metadata.items():
+        part, _, name = key.partition(".")
+        empty = torch.empty(tensor.size, dtype=tensor.properties.dtype, device=device)
+        whole.setdefault(part, {})[name] = empty
+    saved.read(whole)
+    return whole, saved.state
 
 
 def remove_leftovers(run: Path) -> None:
@@ -107,33 +178,27 @@ def remove_leftovers(run: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _write(folder: Path, parts: Parts, state: dict[str, Any]) -> None:
-    """Fill `folder` with all files and the marker, on the disk when this returns. Raises OSError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True)
-    try:
-        for name, tensors in parts.items():
-            save_file(
-                {key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors"
+def _damage(folder: Path, files: Mapping[str, Any]) -> str | None:
+    """What is wrong with these files, in one line; None where they are as they were written."""
+    for name, expected in files.items():
+        if not (folder / name).is_file() or fingerprint(folder / name) != expected:
+            return (
+                f"{folder / name} is damaged (missing, cut short or changed); "
+                f"remove the folder {folder} to go on from an earlier checkpoint"
             )
-    except SafetensorError as error:  # wraps the system's error and keeps only its text
-        raise OSError(str(error)) from error
-    (folder / "state.json").write_text(json.dumps(state, indent=1))
-    files = sorted(path for path in folder.iterdir())
-    for path in files:
-        sync(path)
-    (folder / MARKER).write_text(json.dumps({path.name: _fingerprint(path) for path in files}, indent=1))
-    sync(folder / MARKER)
-    sync(folder)
+    return None
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _remove(folder: Path) -> None:
-    (folder / MARKER).unlink()  # first: from here on it does not count as a checkpoint
-    shutil.rmtree(folder)
+def _remove_old(run: Path, keep_last: int, keep_every: int | None) -> None:
+    found = checkpoints(run)
+    stay = kept(found, keep_last, keep_every)
+    for step, folder in found.items():
+        if step in stay:
+            continue
+        try:
+            (folder / MARKER).unlink()  # first: from here on it does not count as a checkpoint
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise RunError(
+                f"cannot remove the old checkpoint {folder}: {error.strerror or error}; remove it and resume"
+            ) from error

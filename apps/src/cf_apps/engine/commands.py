@@ -11,16 +11,19 @@ import tyro
 from cf_apps.engine.app import App, Scoring, run_data, train
 from cf_apps.engine.curves import curves
 from cf_apps.engine.device import choose_device, describe_device
+from cf_apps.engine.distributed import joined
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.files import write_text
 from cf_apps.engine.fit import FitResult
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import progress_line
+from cf_apps.engine.lr_command import find_lr_command
+from cf_apps.engine.progress import Silence, progress_line
 from cf_apps.engine.recipe import TrainRequest, parse_overrides
 from cf_apps.engine.render import save_png
 from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import commit, free_folder, read_config, versions
+from cf_apps.engine.spread import spread_over
 
 Run = Annotated[Path, tyro.conf.Positional]
 
@@ -84,14 +87,27 @@ def say_how_it_ended(result: FitResult) -> None:
     say(f"{state} at step {result.step} after {result.elapsed:.0f} s: {result.run}")
 
 
+def train_here(app: App[Any, Any], request: TrainRequest, device: str) -> None:
+    """Train in the processes that torchrun started, or in this one, and say how it ended."""
+    with joined(device) as world:
+        result = train(app, request, world.device, world=world)
+    if world.main:
+        say_how_it_ended(result)
+
+
 def sample_config(run: Path) -> SampleConfig:
     """How the run's own recipe draws."""
     return SampleConfig(**read_config(run)["task"]["config"]["sample"])
 
 
 def commands(app: App[Any, Any]) -> dict[str, type]:
-    """`train`, `evaluate` and `demo` of a task; it adds its own `sample`."""
-    return {"demo": demo_command(app), "train": train_command(app), "evaluate": evaluate_command(app)}
+    """`train`, `evaluate`, `demo` and `find-lr` of a task; it adds its own `sample`."""
+    return {
+        "demo": demo_command(app),
+        "train": train_command(app),
+        "evaluate": evaluate_command(app),
+        "find-lr": find_lr_command(app),
+    }
 
 
 def train_command(app: App[Any, Any]) -> type:
@@ -108,7 +124,7 @@ def train_command(app: App[Any, Any]) -> type:
         data: Annotated[str | None, tyro.conf.arg(help=sources)] = None
 
         def run(self) -> None:
-            say_how_it_ended(train(app, self.request(), choose_device(self.device)))
+            train_here(app, self.request(), self.device)
 
     return Train
 
@@ -130,14 +146,17 @@ def evaluate_command(app: App[Any, Any]) -> type:
         draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
 
         def run(self) -> None:
-            sampler = app.open(self.model, choose_device(self.draw.device))
             data = self.data or run_data(self.model)
-            if data is None:
-                raise ConfigError(f"{self.model} has no data of its own; pass --data with {app.data}")
-            how = self.draw.over(sample_config(self.model))
-            with progress_line("drawing") as line:
-                columns = app.score(sampler, Scoring(data, self.split, how, self.draw.seed, line))
-            print_table(f"{self.model} on {data}, {self.split}", columns, self.out)
+            with joined(self.draw.device) as world, spread_over(world):
+                sampler = app.open(self.model, world.device)
+                if data is None:
+                    raise ConfigError(f"{self.model} has no data of its own; pass --data with {app.data}")
+                how = self.draw.over(sample_config(self.model))
+                with progress_line("drawing") if world.main else Silence() as line:
+                    scoring = Scoring(data, self.split, how, self.draw.seed, line)
+                    columns = app.score(sampler, scoring)
+            if world.main:
+                print_table(f"{self.model} on {data}, {self.split}", columns, self.out)
 
     return Evaluate
 

@@ -3,6 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
+
+from cf_transformer.config import RecomputeKind
 
 from cf_apps.engine.errors import ConfigError
 
@@ -12,6 +15,8 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "cosine": lambda progress, final: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)),
 }
 PRECISIONS = ("fp32", "bf16")
+PARALLEL = ("ddp", "fsdp")
+EMA_DEVICES = ("same", "cpu")
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,10 @@ class FitConfig:
     max_seconds: float | None = None
     """Time budget in seconds instead of `steps`: 'train for five minutes'."""
     batch_size: int = 64
-    """Samples an optimizer step."""
+    """Samples an optimizer step, over all processes."""
     accumulate: int = 1
-    """Parts a batch is cut into, one after the other, to save memory; must divide `batch_size`."""
+    """Parts a batch is cut into, one after the other, to save memory; must divide `batch_size`. Every process has its
+    share of every part."""
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 0.03
@@ -52,6 +58,18 @@ class FitConfig:
     """Decay at update n is min(ema_decay, (1 + n) / (ema_ramp + n)); 1 means no ramp."""
     precision: str = "fp32"
     """'fp32' or 'bf16', which computes under autocast; weights, optimizer and EMA stay fp32."""
+    parallel: str = "ddp"
+    """With several processes: 'ddp', each holds all weights, or 'fsdp', each holds a share of the weights, of the
+    optimizer and of the average."""
+    recompute: str | None = None
+    """What the backbone computes twice to save memory: 'nothing', 'cheap' or 'blocks'; None leaves that to the model's
+    own config."""
+    compile: bool = False
+    """Compile the repeated blocks of the model (torch.compile)."""
+    ema_device: str = "same"
+    """'cpu' keeps the average in the host's memory: room on the GPU for one more copy of the weights a step."""
+    prefetch: int = 0
+    """Batches that a thread makes ahead, while a step computes; 0 makes each when it is needed."""
     log_every: int = 10
     save_every: int = 1000
     """Steps between checkpoints; the end of the run (or an interrupt) always saves one."""
@@ -59,6 +77,10 @@ class FitConfig:
     """Save also when this many seconds have gone by since the last checkpoint."""
     keep_last: int = 2
     """Checkpoints kept; older ones go once a newer one is complete."""
+    keep_every: int | None = None
+    """Steps: beside the last `keep_last`, the first checkpoint at or after each multiple of this stays for good."""
+    skip_steps: int = 0
+    """Steps that may be left out because a loss or the gradient is not finite, of any 1,000, before the run stops."""
     evaluate_every: int | None = None
     """Steps between evaluations, where `fit` is given an `evaluate` function."""
     seed: int = 0
@@ -76,6 +98,7 @@ class FitConfig:
             "log_every",
             "save_every",
             "keep_last",
+            "keep_every",
             "evaluate_every",
         ):
             value = getattr(self, name)
@@ -98,7 +121,19 @@ class FitConfig:
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "in [0, 1)")
         _require(self.ema_ramp >= 1, "ema_ramp", self.ema_ramp, "1 (no ramp) or more")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
-        _require(self.seed >= 0, "seed", self.seed, "zero or more")
+        _require(self.parallel in PARALLEL, "parallel", self.parallel, f"one of {', '.join(PARALLEL)}")
+        kinds = get_args(RecomputeKind)
+        _require(
+            self.recompute in (None, *kinds),
+            "recompute",
+            self.recompute,
+            f"one of {', '.join(kinds)} (or None)",
+        )
+        _require(
+            self.ema_device in EMA_DEVICES, "ema_device", self.ema_device, f"one of {', '.join(EMA_DEVICES)}"
+        )
+        for name in ("prefetch", "skip_steps", "seed"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
 
     def progress(self, step: int, elapsed: float) -> float:
         """Share of the run that is done, in [0, 1]: step / steps, or elapsed seconds / max_seconds."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cf_apps.engine.optim import trained_parameters
+from cf_apps.engine.shards import local
 
 
 class Ema:
@@ -18,17 +19,22 @@ class Ema:
     averages forget the initial weights; ramp = 1 means d = decay from the start.
     """
 
-    def __init__(self, modules: nn.Module, decay: float, ramp: float = 10.0) -> None:
+    def __init__(self, modules: nn.Module, decay: float, ramp: float = 10.0, device: str = "same") -> None:
+        """device: where the average is kept: 'same' as the weights (and sharded as they are), or 'cpu'."""
         self.decay, self.ramp, self.updates = decay, ramp, 0
         self._names = list(trained_parameters(modules))
-        self._weights: list[Tensor] = list(trained_parameters(modules).values())
-        self._average = [p.detach().clone() for p in self._weights]
+        weights = list(trained_parameters(modules).values())
+        self._weights: list[Tensor] = [local(p) for p in weights]
+        self._average = [
+            p.detach().clone() if device == "same" else p.detach().to(device, copy=True) for p in weights
+        ]
+        self._held = [local(average) for average in self._average]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the present weights into the average, in one call for all of them."""
         decay = min(self.decay, (1 + self.updates) / (self.ramp + self.updates))
-        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
+        torch._foreach_lerp_(self._held, self._there(self._weights), 1 - decay)
         self.updates += 1
 
     @contextmanager
@@ -36,7 +42,7 @@ class Ema:
         """Within the block the modules hold the average; afterwards their own weights again, bit for bit."""
         with torch.no_grad():
             own = [p.detach().clone() for p in self._weights]
-            torch._foreach_copy_(self._weights, self._average)
+            torch._foreach_copy_(self._weights, self._held)
         try:
             yield
         finally:
@@ -46,3 +52,10 @@ class Ema:
     def state(self) -> dict[str, Tensor]:
         """The average by parameter name; the tensors themselves, not copies."""
         return dict(zip(self._names, self._average, strict=True))
+
+    def _there(self, weights: list[Tensor]) -> list[Tensor]:
+        """The weights on the average's device."""
+        moved = [w.to(a.device, non_blocking=True) for w, a in zip(weights, self._held, strict=True)]
+        if any(w.is_cuda and not a.is_cuda for w, a in zip(weights[:1], self._held, strict=False)):
+            torch.cuda.current_stream().synchronize()  # the copies to the host must have landed
+        return moved

@@ -79,5 +79,5 @@ def last_averaged(run: Path) -> tuple[int, dict[str, Tensor]]:
     if not found:
         raise RunError(f"{run} holds no checkpoint yet; train until the first one is saved")
     step = max(found)
-    parts, _ = load_checkpoint(found[step])
+    parts, _ = load_checkpoint(found[step], parts=("weights", "ema"))
     return step, parts["weights"] | parts["ema"]

@@ -2,17 +2,14 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from cf_apps.engine.config import FitConfig
 from cf_apps.engine.errors import RunError
-from cf_apps.engine.task import Losses
 
 CPU_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
 
@@ -31,19 +28,6 @@ def explained_memory(config: FitConfig) -> Iterator[None]:
             f"(batch_size={config.batch_size}, accumulate={config.accumulate}); "
             f"try accumulate={2 * config.accumulate}, which trains the same, or a smaller batch_size"
         ) from error
-
-
-def check_finite(losses: Sequence[Losses], norm: Float[Tensor, ""], step: int) -> None:
-    """Raise RunError when a loss or the gradient norm is not finite, before it reaches the weights."""
-    if torch.stack([norm, *(part.total.detach() for part in losses)]).isfinite().all().item():
-        return  # .item() waits for the device, once a step
-    scalars = [item for part in losses for item in part.scalars().items()]
-    bad = dict.fromkeys(name for name, value in scalars if name != "total" and not value.isfinite().item())
-    what = f"loss {', '.join(bad)}" if bad else "the gradient (every loss is finite)"
-    raise RunError(
-        f"not finite at step {step}: {what}; nothing of this step was kept. "
-        "Resume with a lower lr or clip_norm, with precision fp32, or look at the batch"
-    )
 
 
 class StopRequest:

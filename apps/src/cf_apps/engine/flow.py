@@ -16,8 +16,6 @@ from cf_flowcore import (
     Uniform,
     autoguidance,
     classifier_free,
-    draw_null,
-    null_targets,
     scale_losses,
     solve,
 )
@@ -27,8 +25,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cf_apps.engine.checks import require_count, require_known
+from cf_apps.engine.draws import draws_of
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.precision import autocast
+from cf_apps.engine.spread import by_rows
 
 TIMES = {
     # name          density of t while training
@@ -100,14 +100,14 @@ def flow_loss(
 
     known: 1 where x_1 is data, 0 where it was filled in and must not be learned (depth without a reading).
     """
-    path = CondOT(config.sigma_min)
-    is_null = draw_null(len(x_1), config.null_rate, generator=generator, device=x_1.device)
+    path, draws = CondOT(config.sigma_min), draws_of(generator)
+    is_null = draws.is_null(config.null_rate, x_1)
     if known is None:
-        target = null_targets(x_1, is_null, generator=generator)
+        target = draws.null_targets(x_1, is_null)
     else:  # a null sample's target comes with its own holes
-        both = null_targets(torch.cat([x_1, known], 1), is_null, generator=generator)
+        both = draws.null_targets(torch.cat([x_1, known], 1), is_null)
         target, known = both.split([x_1.shape[1], 1], 1)
-    t = TIMES[config.times](len(x_1), generator=generator, device=x_1.device)
+    t = draws.times(TIMES[config.times], x_1)
     x_t, v_t = path.x_t(x_0, target, t), path.v(x_0, target, t)
     per_scale = scale_losses(backbone.scales(x_t, t, is_null), v_t, known)  # (s, b), low to high
     loss = weighted_sum(per_scale, config.scale_weights).mean()
@@ -155,8 +155,23 @@ def carry(
 
     backbone, weak: (x, t, is_null) -> v. bound: they hold conditions of these b samples, row by row, so that every
     call must be of all b rows; else adaptive solvers go at each sample's own pace, and guidance is one call of 2b.
-    Raises ConfigError where the solver cannot.
+    Within `spread_over` the ranks carry some of the rows each, unless `bound`. Raises ConfigError where the solver
+    cannot.
     """
+    if bound:
+        return _carried(backbone, x_0, how, precision, weak, bound=True)
+    return by_rows(x_0, lambda rows: _carried(backbone, rows, how, precision, weak, bound=False))
+
+
+def _carried(
+    backbone: Callable[..., Tensor],
+    x_0: Float[Tensor, "b c h w"],
+    how: SampleConfig,
+    precision: str,
+    weak: Callable[..., Tensor] | None,
+    *,
+    bound: bool,
+) -> Solution:
     v = _in_precision(backbone, precision)
     steps = None if how.solver in ADAPTIVE else how.steps
     try:
@@ -165,9 +180,8 @@ def carry(
         else:
             guided = autoguidance(_conditional(v), _conditional(_in_precision(weak, precision)), how.scale)
         # each sample by its own error, so that it is the same in whatever batch
-        return solve(
-            guided, x_0, method=how.solver, steps=steps, per_sample=how.solver in ADAPTIVE and not bound
-        )
+        per_sample = how.solver in ADAPTIVE and not bound
+        return solve(guided, x_0, method=how.solver, steps=steps, per_sample=per_sample)
     except (ValueError, SolveError) as error:
         raise ConfigError(str(error)) from error
 

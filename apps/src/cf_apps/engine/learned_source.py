@@ -35,10 +35,16 @@ class LearnedSourceConfig(FlowConfig):
         return self.mean_weight * fading
 
 
-def unexplained(mean: Float[Tensor, "b c h w"], x_1: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-    """L_mean: the share of each channel's variance in this batch that `mean` leaves unexplained, over the channels.
+def unexplained(
+    mean: Float[Tensor, "b c h w"],
+    x_1: Float[Tensor, "b c h w"],
+    whole: Float[Tensor, "all_b c h w"] | None = None,
+) -> Float[Tensor, ""]:
+    """L_mean: the share of each channel's variance in the batch that `mean` leaves unexplained, over the channels.
 
     0 where mean = x_1, 1 where it knows the channel's average and no more. A floor keeps constant channels finite.
+
+    whole: the x_1 of all ranks, where these are only a part of the batch.
     """
-    variance = x_1.var((0, 2, 3), correction=0, keepdim=True).clamp(min=1e-4)
+    variance = (x_1 if whole is None else whole).var((0, 2, 3), correction=0, keepdim=True).clamp(min=1e-4)
     return ((mean - x_1).square() / variance).mean()

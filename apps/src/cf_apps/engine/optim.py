@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cf_apps.engine.config import FitConfig
+from cf_apps.engine.shards import alike, whole
 
 # what the packages' networks have that decay should not shrink: time-dependent gains and shifts, positions, queries,
 # the temperature
@@ -42,19 +43,17 @@ def decays(modules: nn.Module, no_decay: Collection[str] = ()) -> dict[str, bool
 
 
 def adamw(modules: nn.Module, config: FitConfig, no_decay: Collection[str] = ()) -> torch.optim.AdamW:
-    """AdamW over two groups: the decayed parameters and the spared ones."""
+    """AdamW over two groups: the decayed parameters and the spared ones (each twice, where some are sharded)."""
     decayed = decays(modules, no_decay)
     parameters = trained_parameters(modules)
     groups = [
-        {
-            "params": [p for name, p in parameters.items() if decayed[name]],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for name, p in parameters.items() if not decayed[name]], "weight_decay": 0.0},
+        {"params": some, "weight_decay": config.weight_decay if wanted else 0.0}
+        for wanted in (True, False)
+        for some in alike([p for name, p in parameters.items() if decayed[name] == wanted])
     ]
     device = next(iter(parameters.values())).device
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=config.lr,
         betas=config.betas,
         fused=device.type in ("cpu", "cuda"),  # one kernel for all parameters; elsewhere not everywhere built
@@ -69,8 +68,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Float[Tensor, ""]:
     """Scale all gradients so that their global 2-norm is at most `max_norm`; return the norm before that."""
-    with_gradient = [p for p in parameters if p.grad is not None]
-    norm = get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    kinds = alike([p for p in parameters if p.grad is not None])
+    if not kinds:
+        return torch.tensor(0.0)
+    norms = [whole(get_total_norm([p.grad for p in kind if p.grad is not None])) for kind in kinds]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     if max_norm is not None:
-        clip_grads_with_norm_(with_gradient, max_norm, norm)
+        for kind in kinds:
+            clip_grads_with_norm_(kind, max_norm, norm)
     return norm

@@ -62,7 +62,10 @@ def free_folder(wanted: Path) -> Path:
 def read_config(run: Path) -> dict[str, Any]:
     """config.json of a run folder; raises RunError when there is none or it cannot be read."""
     try:
-        return json.loads((run / "config.json").read_text())
+        config = json.loads((run / "config.json").read_text())
+        if not isinstance(config, dict):
+            raise ValueError("it holds no JSON object")
+        return config
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"{run} is not a run folder (it has no config.json); give the folder that train wrote"

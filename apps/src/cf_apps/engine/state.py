@@ -1,17 +1,21 @@
 """Everything a training run carries from step to step, to and from named tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cf_apps.engine.checkpoint import ALONE, Checkpoint
 from cf_apps.engine.config import FitConfig
+from cf_apps.engine.distributed import World
 from cf_apps.engine.ema import Ema
 from cf_apps.engine.errors import CheckpointError
 from cf_apps.engine.optim import adamw, trained_parameters
 from cf_apps.engine.task import Task
+
+Shape = tuple[int, ...]
 
 
 def named_tensors(modules: nn.Module) -> dict[str, Tensor]:
@@ -28,28 +32,29 @@ def load_tensors(into: Mapping[str, Tensor], saved: Mapping[str, Tensor], origin
 
     Raises CheckpointError naming the tensors that differ and `origin`, before anything is copied.
     """
-    shape = {name: tuple(t.shape) for name, t in into.items()}
+    check_shapes(_shapes(into), _shapes(saved), origin)
+    for name, tensor in into.items():
+        tensor.copy_(saved[name])
+
+
+def check_shapes(wanted: Mapping[str, Shape], saved: Mapping[str, Shape], origin: str) -> None:
+    """Raise CheckpointError naming the tensors that differ, and `origin`, where the saved ones are of another model."""
     problems = {
-        "lacks": [name for name in into if name not in saved],
-        "has besides": [name for name in saved if name not in into],
+        "lacks": [name for name in wanted if name not in saved],
+        "has besides": [name for name in saved if name not in wanted],
         "has in another shape": [
-            f"{name} {tuple(saved[name].shape)}, not {shape[name]}"
-            for name in into
-            if name in saved and tuple(saved[name].shape) != shape[name]
+            f"{name} {saved[name]}, not {shape}"
+            for name, shape in wanted.items()
+            if name in saved and saved[name] != shape
         ],
     }
     found = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
     if found:
         raise CheckpointError(f"{origin} is of another model: it {found}; use the preset it was made with")
-    for name, tensor in into.items():
-        tensor.copy_(saved[name])
 
 
-def _like(parameter: Tensor, saved: Tensor) -> Tensor:
-    """A saved moment on the parameter's device and in its memory format (fused AdamW wants both alike)."""
-    if saved.shape != parameter.shape:  # the count of steps
-        return saved.to(parameter.device)
-    return torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False).copy_(saved)
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _some(names: list[str], most: int = 4) -> str:
@@ -58,18 +63,24 @@ def _some(names: list[str], most: int = 4) -> str:
 
 @dataclass
 class TrainState:
-    """The weights, the optimizer, the average of the weights; steps and seconds behind us."""
+    """The weights, the optimizer, the average of the weights; steps and seconds behind us.
+
+    extra: whatever else a run must not forget, as JSON (the counters of its guard).
+    """
 
     modules: nn.Module
     optimizer: torch.optim.AdamW
     ema: Ema
     step: int = 0
     elapsed: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, task: Task, config: FitConfig) -> "TrainState":
         optimizer = adamw(task.modules, config, task.no_decay)
-        return cls(task.modules, optimizer, Ema(task.modules, config.ema_decay, config.ema_ramp))
+        return cls(
+            task.modules, optimizer, Ema(task.modules, config.ema_decay, config.ema_ramp, config.ema_device)
+        )
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint stores, file by file."""
@@ -86,15 +97,47 @@ class TrainState:
         return sum(tensor.nbytes for tensor in named_tensors(self.modules).values()) + 3 * average
 
     def numbers(self) -> dict[str, Any]:
-        return {"step": self.step, "elapsed": self.elapsed, "ema_updates": self.ema.updates}
+        """What a checkpoint stores besides: all that is no function of the seed and the step."""
+        return {
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "ema_updates": self.ema.updates,
+            "extra": self.extra,
+        }
 
-    def load(self, parts: dict[str, dict[str, Tensor]], numbers: dict[str, Any], origin: str) -> None:
-        """Go on from a checkpoint; raises CheckpointError when it is of another model."""
-        load_tensors(named_tensors(self.modules), parts["weights"], f"{origin} (weights)")
-        load_tensors(self.ema.state(), parts["ema"], f"{origin} (ema)")
-        self.ema.updates = numbers["ema_updates"]
+    def restore(self, saved: Checkpoint, world: World = ALONE) -> None:
+        """Go on from a checkpoint, whatever number of processes wrote it; each rank reads what it holds. Collective.
+
+        Raises CheckpointError when it is of another model, before anything is changed.
+        """
+        into = {"weights": named_tensors(self.modules), "ema": self.ema.state()}
+        for part, tensors in into.items():
+            check_shapes(_shapes(tensors), saved.shapes(part), f"{saved.folder} ({part})")
+        moments = self._moments(saved)
+        saved.read(
+            {**into, "optimizer": {f"{name}/{key}": value for (name, key), value in moments.items()}}, world
+        )
         parameters = trained_parameters(self.modules)
-        for key, saved in parts["optimizer"].items():
-            name, moment = key.rsplit("/", 1)
-            self.optimizer.state[parameters[name]][moment] = _like(parameters[name], saved)
-        self.step, self.elapsed = numbers["step"], numbers["elapsed"]
+        for (name, key), value in moments.items():
+            self.optimizer.state[parameters[name]][key] = value
+        self.step, self.elapsed = saved.state["step"], saved.state["elapsed"]
+        self.ema.updates = saved.state["ema_updates"]
+        self.extra = saved.state.get("extra", {})
+
+    def _moments(self, saved: Checkpoint) -> dict[tuple[str, str], Tensor]:
+        """Room for the optimizer's saved tensors, by parameter and their own name.
+
+        Moments lie as the parameter does: on its device, sharded as it is, in its memory format (fused AdamW wants
+        them alike). The count of steps is one number, on every rank.
+        """
+        parameters, room = trained_parameters(self.modules), {}
+        for full_name, shape in saved.shapes("optimizer").items():
+            name, key = full_name.rsplit("/", 1)
+            parameter, dtype = parameters[name].detach(), saved.dtype("optimizer", full_name)
+            alike = key != "step" and shape == tuple(parameter.shape)
+            room[name, key] = (
+                torch.empty_like(parameter, dtype=dtype)
+                if alike
+                else torch.empty(shape, dtype=dtype, device=parameter.device)
+            )
+        return room

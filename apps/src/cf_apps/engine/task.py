@@ -59,15 +59,22 @@ class Task(Protocol):
         """All that is needed to build the modules again, as JSON; kept in config.json under 'task'."""
         ...
 
-    def batch(self, first: int, size: int) -> Any:
+    def batch(self, first: int, size: int, rows: range | None = None) -> Any:
         """Samples first, ..., first + size - 1 of the endless training stream; the same for the same numbers.
 
-        Step k trains on samples k · batch_size onwards, cut into `accumulate` calls of equal size.
+        Step k trains on samples k · batch_size onwards, cut into `accumulate` calls of equal size. Where several
+        processes share them, `rows` says which of these `size` samples are this process's: they must be what a call
+        without `rows` gives at these places (`own_rows`, `data_draws`). With one process it is not passed. May be
+        called on another thread, ahead of time, and must not speak to other ranks.
         """
         ...
 
     def losses(self, batch: Any, generator: torch.Generator, progress: float) -> Losses:
-        """Mean losses over one batch; the generator (on the modules' device) is seeded from (seed, step).
+        """Mean losses over one batch; the generator (on the modules' device) is seeded from (seed, step, part).
+
+        Every term is a mean over the rows of the batch. With several processes the batch is this one's rows, and the
+        engine makes means over all of it: `draws_of(generator)` draws what one process would draw for these rows, and
+        has what terms need that look across rows (negatives, variances, means over tokens).
 
         progress: the share of the run that is done, from 0 to 1, for weights that change on the way.
         """

@@ -16,6 +16,7 @@ from cf_flowcore.multiscale import weighted_sum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import Backbone, FlowConfig, FlowLoss, SampleConfig, carry, flow_loss
 
 Latent = Float[Tensor, "b c h w"]
@@ -51,7 +52,7 @@ def crossflow_loss(
     backbone: Backbone, up: Latent, x_1: Latent, sigma: float, config: FlowConfig, generator: torch.Generator
 ) -> FlowLoss:
     """L_FM between x_0 = up + sigma eps and x_1."""
-    x_0 = up + sigma * _noise_like(up, generator) if sigma else up
+    x_0 = up + sigma * draws_of(generator).normal(up) if sigma else up
     return flow_loss(backbone, x_0, x_1, config, generator)
 
 
@@ -59,7 +60,7 @@ def concat_loss(
     backbone: Backbone, up: Latent, x_1: Latent, sigma: float, config: FlowConfig, generator: torch.Generator
 ) -> FlowLoss:
     """L_FM between eps and x_1, the backbone reading `up` beside x_t. sigma has no part in it."""
-    return flow_loss(Beside(backbone, up), _noise_like(x_1, generator), x_1, config, generator)
+    return flow_loss(Beside(backbone, up), draws_of(generator).normal(x_1), x_1, config, generator)
 
 
 def regression_loss(
@@ -111,7 +112,3 @@ METHODS = {
     "concat":     Method(     2, concat_loss,     concat_draw),
     "regression": Method(     1, regression_loss, regression_draw),
 }  # fmt: skip
-
-
-def _noise_like(x: Latent, generator: torch.Generator) -> Latent:
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cf_apps.data.picture_sets import Pictures, PictureSet, open_pictures
 from cf_apps.engine.app import Ready, Setting
 from cf_apps.engine.codecs import fitted
+from cf_apps.engine.draws import own_rows
 from cf_apps.engine.optim import spared
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses
@@ -49,11 +50,15 @@ class SuperResTask:
     def describe(self) -> dict[str, Any]:
         return self.model.describe() | {"data": self.source}
 
-    def batch(self, first: int, size: int) -> SuperResBatch:
+    def batch(self, first: int, size: int, rows: range | None = None) -> SuperResBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream; the small pictures are made here."""
-        pictures = self.data.batch(endless_order(len(self.data), first, size, self.seed))
+        pictures = self.data.batch(own_rows(endless_order(len(self.data), first, size, self.seed), rows))
         small = shrunk(pictures, self.model.config.factor)
         return SuperResBatch(self.model.encode_enlarged(small), self.model.encode(pictures))
+
+    def samples(self, first: int, size: int) -> list[int]:
+        """Which samples of the set those places hold, for people who look for a bad one."""
+        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: SuperResBatch, generator: torch.Generator, progress: float) -> Losses:
         config = self.model.config

@@ -41,7 +41,8 @@ def show(sampler: Sampler, scoring: Scoring) -> Pictures:
 APP: App[T2IConfig, Sampler] = App(
     name="t2i",
     about="text to image",
-    data=f"{SHAPES}, {EMOJI}, or a folder of images with metadata.jsonl, .csv, same-name .txt, or parquet",
+    data=f"{SHAPES}, {EMOJI}, a folder of images with metadata.jsonl, .csv, same-name .txt, or parquet, .tar, .jsonl "
+    "or .csv files, hub:OWNER/NAME, or shards of `t2i extract`",
     presets=PRESETS,
     prepare=prepare,
     parts=SAMPLING_PARTS,

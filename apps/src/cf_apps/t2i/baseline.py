@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from cf_encoders import DiagonalGaussian, TextFeatures
-from cf_flowcore import draw_null
 from cf_transformer import CrossAttentionDiMR
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import FlowConfig, FlowLoss, flow_loss
 
 
@@ -60,6 +60,6 @@ def text_dropped_loss(
     CrossFlow's indicator leads a null sample to another's x_1, for its source still says which is its own. Here the
     source says nothing, so the text is what must go.
     """
-    dropped = draw_null(len(x_1), config.null_rate, generator=generator, device=x_1.device)
+    dropped = draws_of(generator).is_null(config.null_rate, x_1)
     backbone = TextDropped(network, text, dropped)
     return flow_loss(backbone, x_0, x_1, replace(config, null_rate=0.0), generator)

@@ -1,22 +1,25 @@
 """The commands of `crossflow t2i`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from cf_apps.data.shards.writing import Part
 from cf_apps.data.sources import EMOJI, SHAPES
-from cf_apps.engine.app import train
-from cf_apps.engine.commands import TrainOptions, say_how_it_ended
-from cf_apps.engine.device import choose_device
+from cf_apps.engine.commands import TrainOptions, train_here
+from cf_apps.engine.distributed import joined
+from cf_apps.engine.lr_command import find_lr_command
 from cf_apps.engine.progress import progress_line
+from cf_apps.engine.recipe import parse_overrides
 from cf_apps.engine.report import print_table, say
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.cli_draw import Arithmetic, Interpolate, Sample
 from cf_apps.t2i.cli_score import Evaluate, Guidance
 from cf_apps.t2i.demo import demo
 from cf_apps.t2i.drawing import run_folder
+from cf_apps.t2i.extract import SHARD_SIZE, ExtractRequest, extract
 from cf_apps.t2i.import_public import ImportRequest, import_public, kind_of, missing
 
 
@@ -52,7 +55,7 @@ class Train(TrainOptions):
         if self.init is not None:
             init = str(run_folder(str(self.init)).resolve())
             request = replace(request, overrides={**(request.overrides or {}), "init": init})
-        say_how_it_ended(train(APP, request, choose_device(self.device)))
+        train_here(APP, request, self.device)
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,56 @@ class Import:
             say(sentence)
 
 
+@dataclass(frozen=True)
+class Extract:
+    """Run the frozen language model and codec once over captioned images, into shards to train from.
+
+    May be started as often as there are processes, by torchrun or with --part, and again after a kill.
+    """
+
+    data: str
+    """shapes, emoji, a folder or file of pairs, or hub:OWNER/NAME[:SPLIT], which is streamed."""
+    out: Path
+    """Folder of shards to make, or to go on with; train with --data OUT."""
+    preset: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(APP.presets)}.")] = APP.default
+    flip: bool = False
+    """Mirror images too, as a second latent. Not where captions tell left from right."""
+    pictures: bool = False
+    """Keep the pictures beside their latents; presets that look at them do so anyway."""
+    shard_size: int = SHARD_SIZE
+    """Pairs a shard."""
+    part: str | None = None
+    """I/N: this is process I of N, counted from 0. Taken from torchrun if not given."""
+    batch_size: int = 64
+    """Pairs encoded at a time."""
+    verify: bool = False
+    """First read all finished shards, and make those anew that are damaged."""
+    seed: int = 0
+    """Of built-in sets."""
+    device: str = "auto"
+    set: Annotated[list[str], tyro.conf.UseAppendAction] = field(default_factory=list)
+    """KEY=VALUE of anything in the preset, e.g. codec.path=PATH; may be repeated."""
+
+    def run(self) -> None:
+        with joined(self.device) as world:
+            part = Part(world.rank, world.size) if self.part is None else Part.parse(self.part)
+            request = ExtractRequest(
+                self.data, self.out, self.preset, self.flip, self.pictures, self.shard_size, part,
+                self.batch_size, self.verify, self.seed, parse_overrides(self.set),
+            )  # fmt: skip
+            with progress_line("extract") as line:
+                done = extract(request, world.device, line)
+        for sentence in done.said():
+            say(sentence)
+
+
 COMMANDS = {
     "demo": Demo,
+    "extract": Extract,
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
+    "find-lr": find_lr_command(APP),
     "guidance": Guidance,
     "interpolate": Interpolate,
     "arithmetic": Arithmetic,

@@ -21,6 +21,7 @@ from cf_encoders.captions import FeatureDecoderConfig
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cf_apps.engine.draws import Draws
 from cf_apps.engine.learned_source import unexplained
 from cf_apps.t2i.config import T2IConfig
 
@@ -56,23 +57,27 @@ def encoder_terms(
     posterior: DiagonalGaussian,
     x_0: Float[Tensor, "b c h w"],
     progress: float,
+    draws: Draws,
 ) -> tuple[Terms, dict[str, Tensor]]:
-    """The encoder's losses by name with their weights, and statistics.
+    """The encoder's losses by name with their weights, and statistics. draws: of this step; negatives and variances are
+    those of its whole batch.
 
     L_KL holds a learned sigma only. Where sigma is fixed (Table 3a's encoder, with and without noise), it would be no
     more than a pull of the mean towards zero, and is left out.
     """
     loss = config.loss
     inputs = ENCODER_LOSSES[loss.encoder].inputs(modules, pair, x_0)
-    found = encoder_losses(posterior, x_0, kl=loss.kl_form, **inputs)
+    found = encoder_losses(posterior, x_0, kl=loss.kl_form, group=draws.group, **inputs)
     terms: Terms = {}
-    for name in ("contrastive", "reconstruction"):
-        if name in found.terms:
-            terms["encoder"] = (loss.encoder_weight, found.terms[name])
+    if "contrastive" in found.terms:
+        terms["encoder"] = (loss.encoder_weight, draws.as_row_mean(found.terms["contrastive"]))
+    elif "reconstruction" in found.terms:
+        terms["encoder"] = (loss.encoder_weight, found.terms["reconstruction"])
     if config.text_ve is not None and config.text_ve.variation == "learned":
         terms["kl"] = (loss.kl_weight, found.terms["kl"])
     if loss.mean_weight:
-        terms["mean"] = (loss.mean_weight_at(progress), unexplained(posterior.mean, pair.x_1))
+        lost = unexplained(posterior.mean, pair.x_1, draws.everyone(pair.x_1))
+        terms["mean"] = (loss.mean_weight_at(progress), lost)
     return terms, found.statistics
 
 

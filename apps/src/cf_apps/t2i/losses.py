@@ -9,6 +9,7 @@ from cf_transformer import CrossAttentionDiMR
 from jaxtyping import Float
 from torch import Tensor
 
+from cf_apps.engine.draws import Draws, draws_of
 from cf_apps.engine.flow import flow_loss
 from cf_apps.engine.task import Losses
 from cf_apps.t2i.baseline import text_dropped_loss
@@ -19,14 +20,15 @@ from cf_apps.t2i.strategy import stage_shares
 
 def t2i_losses(
     model: T2IModel,
-    captions: list[str],
+    captions: list[str] | TextFeatures,
     x_1: Float[Tensor, "b c h w"],
     seen: Float[Tensor, "b k m n"],
     generator: torch.Generator,
     progress: float = 0.0,
 ) -> Losses:
-    """All losses of one batch. seen: what the image tower looks at, x_1 or the image in [-1, 1].
+    """All losses of one batch. captions: or what the language model makes of them, where that is known.
 
+    seen: what the image tower looks at, x_1 or the image in [-1, 1].
     progress: the share of the run that is done, from 0 to 1; it decides the stage (strategy.py).
 
     In joint training, gradients of the flow loss reach the text encoder through x_t and through the target: the source
@@ -38,12 +40,12 @@ def t2i_losses(
     with _held_still(model) if stage == "flow" else nullcontext():
         text = model.read(captions)
         posterior = model.source(text)
-        x_0 = posterior.sample(generator)
+        x_0 = draws_of(generator).sample(posterior)
     terms, stats = {}, stage_shares(config.strategy, stage)
     if stage != "encoder":
         flow = flow_loss(model.backbone, x_0, x_1, config.loss, generator)
         terms, stats = {"flow": (1.0, flow.loss)}, stats | flow.stats
-    of_encoder, statistics = _encoder(model, text, posterior, x_0, x_1, seen, progress)
+    of_encoder, statistics = _encoder(model, text, posterior, x_0, x_1, seen, progress, draws_of(generator))
     return Losses(terms | of_encoder, statistics | stats)
 
 
@@ -55,23 +57,24 @@ def _encoder(
     x_1: Float[Tensor, "b c h w"],
     seen: Float[Tensor, "b k m n"],
     progress: float,
+    draws: Draws,
 ) -> tuple[Terms, dict[str, Tensor]]:
     """The encoder's losses and what tells of its health; of a frozen one only the latter."""
     if model.config.stage_at(progress) == "flow":
         return {}, encoder_losses(posterior, x_0).statistics
-    return encoder_terms(model.config, model.modules, Pair(text, x_1, seen), posterior, x_0, progress)
+    return encoder_terms(model.config, model.modules, Pair(text, x_1, seen), posterior, x_0, progress, draws)
 
 
 def _baseline_losses(
     model: T2IModel,
     network: CrossAttentionDiMR,
-    captions: list[str],
+    captions: list[str] | TextFeatures,
     x_1: Float[Tensor, "b c h w"],
     generator: torch.Generator,
 ) -> Losses:
     """L_FM from noise, and nothing else."""
     text = model.read(captions)
-    x_0 = model.source(text).sample(generator)
+    x_0 = draws_of(generator).sample(model.source(text))
     flow = text_dropped_loss(network, text, x_0, x_1, model.config.loss, generator)
     return Losses({"flow": (1.0, flow.loss)}, flow.stats)
 

@@ -27,7 +27,7 @@ from cf_apps.engine.codecs import WITHOUT_PATH as CODECS_WITHOUT_PATH
 from cf_apps.engine.codecs import build_codec
 from cf_apps.engine.errors import ConfigError
 from cf_apps.t2i.baseline import standard_normal
-from cf_apps.t2i.config import T2IConfig
+from cf_apps.t2i.config import LanguageConfig, T2IConfig
 from cf_apps.t2i.encoder_terms import encoder_parts
 from cf_apps.t2i.reader import Reader
 
@@ -58,9 +58,12 @@ class T2IModel:
         """q(x_0 | caption), of the latent's shape; the baseline's says nothing of the caption."""
         return self.source(self.read(captions))
 
-    def read(self, captions: Sequence[str]) -> TextFeatures:
-        """Token features, as the text encoder or the baseline's cross-attention takes them."""
-        features = self.language(captions)
+    def read(self, captions: Sequence[str] | TextFeatures) -> TextFeatures:
+        """Token features, as the text encoder or the baseline's cross-attention takes them.
+
+        captions: or what the language model makes of them, where that is known already.
+        """
+        features = captions if isinstance(captions, TextFeatures) else self.language(captions)
         return self.modules["reader"](features) if "reader" in self.modules else features
 
     def source(self, text: TextFeatures) -> DiagonalGaussian:
@@ -97,17 +100,24 @@ class T2IModel:
         return next(self.modules.parameters()).device
 
 
-def build(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device, seed: int = 0) -> T2IModel:
+def build(
+    config: T2IConfig,
+    vocabulary: Vocabulary | None,
+    device: torch.device,
+    seed: int = 0,
+    language: LanguageModel | None = None,
+) -> T2IModel:
     """Fresh modules on `device`, their initial weights drawn from `seed`. The caller's generators stay as they were.
 
-    vocabulary: needed where config.language is `vocab`. Raises ConfigError for parts that do not fit.
+    vocabulary: needed where config.language is `vocab`. language: in place of the config's own, which is not loaded
+    then. Raises ConfigError for parts that do not fit.
     """
-    _require_paths(config)
+    require_paths(config, without_language=language is not None)
     codec = build_codec(config.codec, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        language = _language(config, vocabulary, device)
-        _require_fit(config, language, codec)  # now: drawing a billion weights takes a while
+        language = _language(config, vocabulary, device) if language is None else language
+        require_fit(config, language, codec)  # now: drawing a billion weights takes a while
         modules = nn.ModuleDict(
             _text_side(config) | {"backbone": build_backbone(config)} | encoder_parts(config)
         )
@@ -136,33 +146,43 @@ def rebuild(description: dict[str, Any], device: torch.device) -> T2IModel:
 
 
 def _language(config: T2IConfig, vocabulary: Vocabulary | None, device: torch.device) -> LanguageModel:
-    name, max_tokens = config.language.name, config.language.max_tokens
-    if name == "vocab":
-        if vocabulary is None:
-            raise ConfigError("language model 'vocab' needs a vocabulary; train builds one from the captions")
-        return VocabLanguageModel(vocabulary, config.language.width, max_tokens)
+    if config.language.name != "vocab":
+        return CachedLanguageModel(frozen_language(config.language, device), device, padding=padding(config))
+    if vocabulary is None:
+        raise ConfigError("language model 'vocab' needs a vocabulary; train builds one from the captions")
+    return VocabLanguageModel(vocabulary, config.language.width, config.language.max_tokens)
+
+
+def frozen_language(config: LanguageConfig, device: torch.device) -> LanguageModel:
+    """A language model that is not trained, on its device. Raises ConfigError where it cannot be loaded."""
+    name = config.name
     dtype = torch.bfloat16 if name in LARGE else torch.float32
     try:
-        frozen = language_model(name, config.language.path, max_tokens=max_tokens, dtype=dtype)
+        frozen = language_model(name, config.path, max_tokens=config.max_tokens, dtype=dtype)
     except (ValueError, ImportError, OSError) as error:
         raise ConfigError(f"language model {name}: {error}") from error
     if isinstance(frozen, nn.Module):
         frozen.to(device)
-    # the public code's encoder looks at what the language model makes of padding, the others do not
-    looks = config.text_ve is not None and config.text_ve.kind == "released"
-    padding = "kept" if looks else "left out"
-    return CachedLanguageModel(frozen, device, padding=padding)
+    return frozen
 
 
-def _require_fit(config: T2IConfig, language: LanguageModel, codec: ImageCodec) -> None:
-    """Raise ConfigError unless the frozen parts have the sizes that the trained ones are made for."""
+def padding(config: T2IConfig) -> str:
+    """What becomes of the features of padding: the public code's encoder looks at them, the others do not."""
+    return "kept" if config.text_ve is not None and config.text_ve.kind == "released" else "left out"
+
+
+def require_fit(config: T2IConfig, language: LanguageModel | None, codec: ImageCodec) -> None:
+    """Raise ConfigError unless the frozen parts have the sizes that the trained ones are made for.
+
+    language: None where it is trained and not there yet.
+    """
     latent = tuple(codec.latent_shape(config.image_size, config.image_size))
     if latent != config.latent:
         raise ConfigError(
             f"codec {config.codec.name} turns {config.image_size} px into {latent}, but the model flows {config.latent}"
         )
     part, width = _reads(config)
-    if language.width != width:
+    if language is not None and language.width != width:
         raise ConfigError(f"{config.language.name} gives tokens {language.width} wide, {part} is {width}")
 
 
@@ -176,13 +196,16 @@ def _reads(config: T2IConfig) -> tuple[str, int]:
     return "backbone.context_width", config.backbone.context_width
 
 
-def _require_paths(config: T2IConfig) -> None:
+def require_paths(config: T2IConfig, without_language: bool = False) -> None:
     """Raise ConfigError naming the frozen parts whose weights nobody said where to find."""
     chosen = {"language": (config.language, LANGUAGE_MODELS), "codec": (config.codec, IMAGE_CODECS)}
     names = {
         part: choice.name
         for part, (choice, known) in chosen.items()
-        if choice.path is None and choice.name in known and choice.name not in WITHOUT_PATH
+        if choice.path is None
+        and choice.name in known
+        and choice.name not in WITHOUT_PATH
+        and not (without_language and part == "language")
     }
     if names:
         parts = " and ".join(f"{part} {name}" for part, name in names.items())

@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from cf_apps.data.depth_pairs import DepthBatch, DepthPair, DepthPairs
+from cf_apps.engine.draws import by_itself
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Mixed:
         """The sets' pairs at one size; all sets must have been opened with the same."""
         places = [self._place(index) for index in indices.tolist()]
         rows: dict[int, DepthPair] = {}
+        dice = None if generator is None else by_itself(generator)  # how many are whose depends on the rows
         for number, part in enumerate(self.parts):
             wanted = [row for row, (of, _) in enumerate(places) if of == number]
             if wanted:
-                got = part.batch(torch.tensor([places[row][1] for row in wanted]), generator)
+                got = part.batch(torch.tensor([places[row][1] for row in wanted]), dice)
                 rows |= {
                     row: DepthPair(got.images[k], got.depth[k], got.valid[k]) for k, row in enumerate(wanted)
                 }

@@ -4,7 +4,7 @@ CrossFlow sec. 5.2: captioning flows from image latents to the text latents of s
 reads them out. It is trained before the flow, whose target it fixes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from cf_encoders.captions.autoencoder_config import CaptionAutoencoderConfig
 from cf_encoders.captions.autoregressive import AutoregressiveDecoder
 from cf_encoders.captions.decoder import CaptionDecoder
-from cf_encoders.captions.decoder_config import CaptionDecoderConfig
 from cf_encoders.gaussian import DiagonalGaussian
 from cf_encoders.numerics import widen
 from cf_encoders.pretrained import Pretrained
@@ -99,7 +98,7 @@ def length_loss(logits: Float[Tensor, "b l"] | None, mask: Bool[Tensor, "b n"]) 
     return F.cross_entropy(widen(logits), mask.sum(1) - 1)
 
 
-DECODERS: dict[str, Callable[[CaptionDecoderConfig], CaptionDecoder | AutoregressiveDecoder]] = {
+DECODERS: dict[str, type[CaptionDecoder] | type[AutoregressiveDecoder]] = {
     "parallel": CaptionDecoder,
     "autoregressive": AutoregressiveDecoder,
 }

@@ -1,0 +1,1 @@
+"""Shards: what a language model and a codec make of captioned images, computed once and read while training."""
