@@ -19,14 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cf_apps.engine.distributed import World
+from cf_apps.engine.distributed import ALONE, World
 from cf_apps.engine.errors import CheckpointError, RunError
 from cf_apps.engine.files import fingerprint
-
-MARKER = "complete.json"
-STATE = "state.json"
-Parts = Mapping[str, Mapping[str, Tensor]]
-ALONE = World.alone(torch.device("cpu"))
+from cf_apps.engine.layout import MARKER, STATE, Parts
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

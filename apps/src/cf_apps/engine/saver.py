@@ -12,8 +12,9 @@ from types import TracebackType
 import torch.distributed as dist
 from torch import Tensor
 
-from cf_apps.engine.checkpoint import ALONE, Parts, checkpoints, open_checkpoint, save_checkpoint
-from cf_apps.engine.distributed import World
+from cf_apps.engine.checkpoint import checkpoints, open_checkpoint, save_checkpoint
+from cf_apps.engine.distributed import ALONE, World
+from cf_apps.engine.layout import Parts
 from cf_apps.engine.shards import is_sharded
 from cf_apps.engine.state import TrainState
 
