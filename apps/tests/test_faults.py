@@ -66,7 +66,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_bit_equal(tmp_path):
     out = finished("engine_kills.py", tmp_path, "random", steps, 20)
     kills, in_a_save, reached, _ = map(int, re.findall(r"\d+", out))
     assert kills == 20
-    assert in_a_save >= 1  # test_engine_kill.py aims at every operation of a save
+    assert in_a_save >= 3
     assert 0 < reached < steps
     assert_same(tensors(tmp_path / "whole", steps), tensors(tmp_path / "killed", steps))
     assert list(checkpoints(tmp_path / "killed")) == [steps - steps // 10, steps]

@@ -1,7 +1,12 @@
 """`crossflow TASK COMMAND`: the command line. Errors a user can repair are one line and exit code 2."""
 
+import contextlib
+import io
+import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 USAGE = """crossflow: flow one modality straight into another
@@ -74,10 +79,23 @@ def _run_task(task: str, module: str, arguments: list[str]) -> int:
 
     commands = importlib.import_module(module).COMMANDS
     config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    command = tyro.extras.subcommand_cli_from_dict(
-        commands, prog=f"crossflow {task}", args=arguments or ["--help"], config=config
-    )
-    return _done(command)
+    parse = partial(tyro.extras.subcommand_cli_from_dict, commands, prog=f"crossflow {task}", config=config)
+    if arguments in ([], ["-h"], ["--help"]):
+        print(_folded(parse), end="")
+        return 0
+    return _done(parse(args=arguments))
+
+
+def _folded(parse: Callable[..., object]) -> str:
+    """What --help says, its first line folded: tyro never breaks the usage, however many commands it names."""
+    said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding)  # which boxes can be drawn with
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        parse(args=["--help"])
+    said.seek(0)
+    usage, _, rest = said.read().partition("\n")
+    width = shutil.get_terminal_size().columns
+    lines = textwrap.wrap(usage.replace(",", ", "), width, subsequent_indent=" " * 8)
+    return "\n".join([*lines, rest])
 
 
 def _run_show(arguments: list[str]) -> int:
