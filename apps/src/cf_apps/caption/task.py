@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from cf_encoders import DiagonalGaussian, encoder_losses
@@ -19,7 +18,7 @@ from cf_apps.engine.learned_source import unexplained
 from cf_apps.engine.optim import spared
 from cf_apps.engine.progress import Progress
 from cf_apps.engine.seeds import endless_order
-from cf_apps.engine.task import Losses
+from cf_apps.engine.task import Losses, ModelTask
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class CaptionBatch:
 
 
 @dataclass(frozen=True)
-class CaptionTask:
+class CaptionTask(ModelTask):
     """A CaptionModel on captioned pictures; the text model is frozen and stays outside what is saved.
 
     source: what the user calls the data (`shapes`, a path), so that evaluation finds it again.
@@ -46,16 +45,9 @@ class CaptionTask:
     latents: DiagonalGaussian | None = None
 
     @property
-    def modules(self) -> nn.ModuleDict:
-        return self.model.modules
-
-    @property
     def no_decay(self) -> Collection[str]:
         """The frozen decoder has no say in it."""
         return spared(nn.ModuleDict({name: part for name, part in self.modules.items() if name != "decoder"}))
-
-    def describe(self) -> dict[str, Any]:
-        return self.model.describe() | {"data": self.source}
 
     def batch(self, first: int, size: int, rows: range | None = None) -> CaptionBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, each with a drawn caption."""
@@ -68,10 +60,6 @@ class CaptionTask:
             kept[indices].to(self.model.device).float() for kept in (self.latents.mean, self.latents.logvar)
         )
         return CaptionBatch(DiagonalGaussian(mean, logvar), drawn_captions(self.data, indices, dice))
-
-    def samples(self, first: int, size: int) -> list[int]:
-        """Which samples of the set those places hold, for people who look for a bad one."""
-        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: CaptionBatch, generator: torch.Generator, progress: float) -> Losses:
         """L_FM between picture and caption, and for a learned source its KL and its contrast with the caption."""

@@ -1,6 +1,6 @@
 """The text side: captions to latents and back, once trained; and the first training itself."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +21,8 @@ from cf_apps.data.captioned import CaptionedImages
 from cf_apps.engine.app import task_run
 from cf_apps.engine.draws import data_draws, draws_of, own_rows
 from cf_apps.engine.export import load_into
-from cf_apps.engine.optim import spared
 from cf_apps.engine.seeds import endless_order
-from cf_apps.engine.task import Losses
+from cf_apps.engine.task import Losses, ModelTask
 
 NAME = "caption train-text"  # as the runs are known to the command line
 PARTS = ("autoencoder",)
@@ -120,24 +119,13 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
-class TextTask:
+class TextTask(ModelTask):
     """A TextModel on the captions of a captioned set; its pictures are not looked at."""
 
     model: TextModel
     data: CaptionedImages
     source: str
     seed: int
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        return self.model.modules
-
-    @property
-    def no_decay(self) -> Collection[str]:
-        return spared(self.modules)
-
-    def describe(self) -> dict[str, Any]:
-        return self.model.describe() | {"data": self.source}
 
     def batch(self, first: int, size: int, rows: range | None = None) -> TextBatch:
         """Captions first, ..., first + size - 1 of the endless shuffled stream, and another of each picture."""
@@ -146,10 +134,6 @@ class TextTask:
             drawn_captions(self.data, indices, data_draws(rows, size, self.seed, first, k)) for k in (2, 3)
         )
         return TextBatch(captions, others)
-
-    def samples(self, first: int, size: int) -> list[int]:
-        """Which samples of the set those places hold, for people who look for a bad one."""
-        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: TextBatch, generator: torch.Generator, progress: float) -> Losses:
         """L = cross-entropy + kl_weight KL + length_weight length, of a sampled z (CrossFlow app. B.4)"""

@@ -1,13 +1,11 @@
 """Depth as the training loop sees it, and what is made ready before the first step."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from cf_encoders import kl_weight_warning
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cf_apps.data.depth_pairs import DepthPairs
 from cf_apps.data.depth_sets.by_name import DepthSource, open_depth
@@ -18,9 +16,8 @@ from cf_apps.depth.model import DepthModel, build, to_unit
 from cf_apps.depth.scaling import measured
 from cf_apps.engine.app import Ready, Setting
 from cf_apps.engine.draws import data_draws, own_rows
-from cf_apps.engine.optim import spared
 from cf_apps.engine.seeds import endless_order
-from cf_apps.engine.task import Losses
+from cf_apps.engine.task import Losses, ModelTask
 
 MEASURED_ON = 256  # depth maps that near and far are measured on
 READINGS = 4_000_000  # of them at most; torch sorts no more at once
@@ -36,24 +33,13 @@ class PreparedBatch:
 
 
 @dataclass(frozen=True)
-class DepthTask:
+class DepthTask(ModelTask):
     """A DepthModel on pairs. source: what the user calls the data, so that evaluation finds it again."""
 
     model: DepthModel
     data: DepthPairs
     source: str
     seed: int
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        return self.model.modules
-
-    @property
-    def no_decay(self) -> Collection[str]:
-        return spared(self.modules)
-
-    def describe(self) -> dict[str, Any]:
-        return self.model.describe() | {"data": self.source}
 
     def batch(self, first: int, size: int, rows: range | None = None) -> PreparedBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, mirrored at random where that may be."""
@@ -65,10 +51,6 @@ class DepthTask:
         x_1 = self.model.config.scaling.to_x_1(depth, drawn.valid).to(device)
         known = None if everywhere else drawn.valid[:, None].to(device).float()
         return PreparedBatch(to_unit(drawn.images, device), x_1, known)
-
-    def samples(self, first: int, size: int) -> list[int]:
-        """Which samples of the set those places hold, for people who look for a bad one."""
-        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: PreparedBatch, generator: torch.Generator, progress: float) -> Losses:
         return depth_losses(self.model, batch.pictures, batch.x_1, batch.known, generator)

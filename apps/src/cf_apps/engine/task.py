@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cf_apps.engine.optim import spared
+from cf_apps.engine.seeds import endless_order
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -79,3 +82,31 @@ class Task(Protocol):
         progress: the share of the run that is done, from 0 to 1, for weights that change on the way.
         """
         ...
+
+
+class ModelTask:
+    """What a task says of itself through its `model`, `data`, `source` and `seed`: the part that all tasks share.
+
+    model: has `modules` and `describe()`. data: has a length, and its places are those of `endless_order`. source: what
+    the user calls the data, so that evaluation finds it again.
+    """
+
+    model: Any
+    data: Any
+    source: str
+    seed: int
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        return self.model.modules
+
+    @property
+    def no_decay(self) -> Collection[str]:
+        return spared(self.modules)
+
+    def describe(self) -> dict[str, Any]:
+        return self.model.describe() | {"data": self.source}
+
+    def samples(self, first: int, size: int) -> list[Any]:
+        """Which samples of the set those places hold, for people who look for a bad one."""
+        return endless_order(len(self.data), first, size, self.seed).tolist()

@@ -1,20 +1,18 @@
 """Super-resolution as the training loop sees it, and what is made ready before the first step."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cf_apps.data.picture_sets import Pictures, PictureSet, open_pictures
 from cf_apps.engine.app import Ready, Setting
 from cf_apps.engine.codecs import fitted
 from cf_apps.engine.draws import own_rows
-from cf_apps.engine.optim import spared
 from cf_apps.engine.seeds import endless_order
-from cf_apps.engine.task import Losses
+from cf_apps.engine.task import Losses, ModelTask
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.degrade import shrunk
 from cf_apps.superres.model import SuperResModel, build
@@ -31,7 +29,7 @@ class SuperResBatch:
 
 
 @dataclass(frozen=True)
-class SuperResTask:
+class SuperResTask(ModelTask):
     """A SuperResModel on pictures. source: what the user calls them, so that evaluation finds them again."""
 
     model: SuperResModel
@@ -39,26 +37,11 @@ class SuperResTask:
     source: str
     seed: int
 
-    @property
-    def modules(self) -> nn.ModuleDict:
-        return self.model.modules
-
-    @property
-    def no_decay(self) -> Collection[str]:
-        return spared(self.modules)
-
-    def describe(self) -> dict[str, Any]:
-        return self.model.describe() | {"data": self.source}
-
     def batch(self, first: int, size: int, rows: range | None = None) -> SuperResBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream; the small pictures are made here."""
         pictures = self.data.batch(own_rows(endless_order(len(self.data), first, size, self.seed), rows))
         small = shrunk(pictures, self.model.config.factor)
         return SuperResBatch(self.model.encode_enlarged(small), self.model.encode(pictures))
-
-    def samples(self, first: int, size: int) -> list[int]:
-        """Which samples of the set those places hold, for people who look for a bad one."""
-        return endless_order(len(self.data), first, size, self.seed).tolist()
 
     def losses(self, batch: SuperResBatch, generator: torch.Generator, progress: float) -> Losses:
         config = self.model.config

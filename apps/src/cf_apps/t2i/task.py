@@ -1,21 +1,19 @@
 """Text to image as the training loop sees it."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from cf_encoders import TextFeatures
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedImages
 from cf_apps.data.shards.reading import Shards
 from cf_apps.engine.draws import data_draws, own_rows
-from cf_apps.engine.optim import spared
 from cf_apps.engine.progress import Progress
 from cf_apps.engine.seeds import endless_order
-from cf_apps.engine.task import Losses
+from cf_apps.engine.task import Losses, ModelTask
 from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.model import T2IModel
 
@@ -34,7 +32,7 @@ class T2IBatch:
 
 
 @dataclass(frozen=True)
-class T2ITask:
+class T2ITask(ModelTask):
     """A T2IModel on captioned images, or on shards of what its frozen parts make of them.
 
     source: what the user calls the data (`shapes`, `emoji`, a path), so that evaluation finds it again.
@@ -46,17 +44,6 @@ class T2ITask:
     source: str
     seed: int
     latents: Float[Tensor, "n c h w"] | None = None
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        return self.model.modules
-
-    @property
-    def no_decay(self) -> Collection[str]:
-        return spared(self.modules)
-
-    def describe(self) -> dict[str, Any]:
-        return self.model.describe() | {"data": self.source}
 
     def batch(self, first: int, size: int, rows: range | None = None) -> T2IBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, each with a drawn phrasing."""
@@ -75,11 +62,11 @@ class T2ITask:
         seen = _seen(drawn.images, model.device) if model.config.needs_images else x_1
         return T2IBatch(drawn.captions, x_1, seen)
 
-    def samples(self, first: int, size: int) -> list[int] | list[str]:
+    def samples(self, first: int, size: int) -> list[Any]:
         """Which samples of the set those places hold, for people who look for a bad one."""
         if isinstance(self.data, Shards):
             return self.data.names(first, size, self.seed)
-        return endless_order(len(self.data), first, size, self.seed).tolist()
+        return super().samples(first, size)
 
     def losses(self, batch: T2IBatch, generator: torch.Generator, progress: float) -> Losses:
         read = batch.captions if batch.text is None else batch.text
