@@ -11,10 +11,10 @@ from cf_apps.caption.evaluate import show as captions
 from cf_apps.caption.sample import Captioner
 from cf_apps.depth.evaluate import show as depth_maps
 from cf_apps.depth.sample import Sampler as DepthSampler
-from cf_apps.engine.app import Scoring, run_kind
-from cf_apps.engine.progress import Silence
-from cf_apps.engine.render import save_png
+from cf_apps.engine.commands.app import Scoring, run_kind
 from cf_apps.engine.run import read_config
+from cf_apps.engine.watching.progress import Silence
+from cf_apps.engine.watching.render import save_png
 from cf_apps.superres.evaluate import held_out
 from cf_apps.superres.sample import Sampler as Enlarger
 from cf_apps.superres.sheets import held_out_sheet

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from cf_apps.engine.render import image_grid, save_png
+from cf_apps.engine.watching.render import image_grid, save_png
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.sheets import SHOWN
 

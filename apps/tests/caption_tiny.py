@@ -12,8 +12,8 @@ from cf_apps.caption.model import CaptionModel, build
 from cf_apps.caption.presets import PRESETS, TEXT_PRESETS
 from cf_apps.caption.text import TextModel
 from cf_apps.caption.text import build as build_text
-from cf_apps.engine.app import train
-from cf_apps.engine.recipe import Recipe, TrainRequest, overridden
+from cf_apps.engine.commands.app import train
+from cf_apps.engine.commands.recipe import Recipe, TrainRequest, overridden
 from cf_encoders import Vocabulary
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 from cf_apps.depth.model import DepthModel, build
 from cf_apps.depth.presets import PRESETS
 from cf_apps.depth.sample import Sampler
-from cf_apps.engine.recipe import Recipe, overridden
+from cf_apps.engine.commands.recipe import Recipe, overridden
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch._dynamo  # noqa: F401 - imported once here, not in each rank
 from cf_apps.cli import _done
-from cf_apps.engine import watch
-from cf_apps.engine.distributed import World, joined
+from cf_apps.engine.ranks import watch
+from cf_apps.engine.ranks.world import World, joined
 
 SIZE, UNLUCKY = 3, 1
 HASTE = watch.Patience(beat=0.3, silence=4.0, grace=2.0)

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch._dynamo  # noqa: F401  torch's optimizers import it at their first step; once here, not in each child
-from cf_apps.engine import fit, storage  # noqa: F401  the first save imports it; once here, too
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine import fit
+from cf_apps.engine.saving import storage  # noqa: F401  the first save imports it; once here, too
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
 from engine_toy import Toy, config
 
 

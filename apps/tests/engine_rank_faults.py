@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from cf_apps.engine import FitConfig, fit, parallel, read_log, storage  # noqa: F401  the first save imports it; once here
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
-from cf_apps.engine.distributed import World
+from cf_apps.engine import FitConfig, fit, read_log
+from cf_apps.engine.ranks import parallel
+from cf_apps.engine.ranks.world import World
+from cf_apps.engine.saving import storage  # noqa: F401  the first save imports it; once here
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
 from cf_apps.t2i.task import T2IBatch
 from engine_ranks import on_ranks, start_ranks
 from engine_worlds import CASES, DoubleTask, build

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from cf_apps.engine.distributed import World
+from cf_apps.engine.ranks.world import World
 
 PATIENCE = timedelta(minutes=5)  # with a rank that never came; one that ends is noticed at once
 

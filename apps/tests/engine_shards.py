@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch._dynamo  # torch's optimizers import it at their first step; once here, not in each rank
-from cf_apps.engine import CheckpointError, RunError, storage
-from cf_apps.engine.checkpoint import checkpoint_folder, checkpoints, open_checkpoint, save_checkpoint
-from cf_apps.engine.distributed import World
-from cf_apps.engine.saver import Saver, copied
+from cf_apps.engine import CheckpointError, RunError
+from cf_apps.engine.ranks.world import World
+from cf_apps.engine.saving import storage
+from cf_apps.engine.saving.checkpoint import checkpoint_folder, checkpoints, open_checkpoint, save_checkpoint
+from cf_apps.engine.saving.saver import Saver, copied
+from cf_apps.engine.saving.state import TrainState
 from cf_apps.engine.seeds import step_generator
-from cf_apps.engine.state import TrainState
 from engine_ranks import on_ranks
 from engine_toy import Toy, config
 from torch import Tensor

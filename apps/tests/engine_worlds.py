@@ -14,12 +14,13 @@ import torch
 import torch._dynamo  # torch's optimizers import it at their first step; once here, not in each rank
 import torch.distributed.fsdp  # likewise
 from cf_apps.data.captioned import ImageTextArrays
-from cf_apps.engine import FitConfig, fit, parallel, read_log
-from cf_apps.engine.distributed import ALONE, World
+from cf_apps.engine import FitConfig, fit, read_log
 from cf_apps.engine.flow import SampleConfig, carry
-from cf_apps.engine.shards import whole
-from cf_apps.engine.spread import spread_over
-from cf_apps.engine.state import named_tensors
+from cf_apps.engine.ranks import parallel
+from cf_apps.engine.ranks.shards import whole
+from cf_apps.engine.ranks.spread import spread_over
+from cf_apps.engine.ranks.world import ALONE, World
+from cf_apps.engine.saving.state import named_tensors
 from cf_apps.t2i.task import T2IBatch, T2ITask
 from engine_ranks import on_ranks
 from t2i_tiny import CAPTIONS, model

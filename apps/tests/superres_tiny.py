@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cf_apps.engine.commands.recipe import Recipe, named, overridden
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.recipe import Recipe, named, overridden
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.model import SuperResModel, build
 from cf_apps.superres.presets import PRESETS

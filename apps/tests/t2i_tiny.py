@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cf_apps.engine.recipe import Recipe, overridden
+from cf_apps.engine.commands.recipe import Recipe, overridden
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.model import T2IModel, build
 from cf_apps.t2i.presets import t2i_preset

@@ -10,7 +10,7 @@ import pytest
 from cf_apps.caption import sources as sources_module
 from cf_apps.caption.presets import PRESETS, TEXT_PRESETS
 from cf_apps.cli import run
-from cf_apps.engine.log import read_log
+from cf_apps.engine.watching.log import read_log
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))

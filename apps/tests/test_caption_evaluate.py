@@ -23,10 +23,10 @@ from cf_apps.data.captioned import DataError, ImageTextArrays
 from cf_apps.data.captioned_shapes import CaptionedShapes, split_of
 from cf_apps.data.pairs import SkippedSamples
 from cf_apps.data.shapes_statements import true_of
-from cf_apps.engine.app import Scoring
+from cf_apps.engine.commands.app import Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_eval.captions import score_captions
 from PIL import Image
 

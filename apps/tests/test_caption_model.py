@@ -21,7 +21,7 @@ from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.fit import fit
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.optim import trained_parameters
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_encoders import DiagonalGaussian
 from cf_encoders.tokenizer import SPECIALS
 from torch import nn

@@ -13,7 +13,7 @@ from cf_apps.caption.text import TextBatch, TextModel, TextTask, replaced
 from cf_apps.caption.tokens import described, learned, normal_form, restored, sentences
 from cf_apps.data.captioned import ImageTextArrays
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.log import read_log
+from cf_apps.engine.watching.log import read_log
 from cf_encoders.tokenizer import SPECIALS
 
 sys.path.insert(0, str(Path(__file__).parent))

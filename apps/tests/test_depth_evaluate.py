@@ -12,10 +12,10 @@ from cf_apps.data.depth_sets.by_name import OWN, Scored
 from cf_apps.depth import baselines
 from cf_apps.depth.baselines import fitted
 from cf_apps.depth.evaluate import ENCODER, FLOW, MEAN, score, scores, show
-from cf_apps.engine.app import Scoring
+from cf_apps.engine.commands.app import Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_eval.depth.errors import depth_errors
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,7 +7,7 @@ import resource
 import pytest
 import torch
 from cf_apps.engine import CheckpointError, RunError
-from cf_apps.engine.checkpoint import (
+from cf_apps.engine.saving.checkpoint import (
     checkpoint_folder,
     checkpoints,
     load_checkpoint,

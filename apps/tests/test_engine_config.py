@@ -25,7 +25,7 @@ from cf_apps.engine import ConfigError, FitConfig, UserError
         ({"clip_norm": 0.0}, "clip_norm"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"ema_ramp": 0.5}, "ema_ramp"),
-        ({"precision": "fp16"}, "one of fp32, bf16, got 'fp16'"),
+        ({"precision": "fp16"}, "one of auto, fp32, bf16, got 'fp16'"),
         ({"save_every": 0}, "save_every"),
         ({"save_every_seconds": -1.0}, "save_every_seconds"),
         ({"keep_last": 0}, "keep_last"),

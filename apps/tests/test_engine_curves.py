@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 from cf_apps.engine import RunError
-from cf_apps.engine.curves import _bins, curves, draw, evaluation_panels, health_panels, loss_panels, smoothed
+from cf_apps.engine.watching.curves import (
+    _bins,
+    curves,
+    draw,
+    evaluation_panels,
+    health_panels,
+    loss_panels,
+    smoothed,
+)
 from PIL import Image
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.engine import FitConfig, fit
-from cf_apps.engine.distributed import ENVIRONMENT, World, joined
 from cf_apps.engine.errors import ConfigError, RunError, UserError
 from cf_apps.engine.fit import _places
-from cf_apps.engine.watch import reason
+from cf_apps.engine.ranks.watch import reason
+from cf_apps.engine.ranks.world import ENVIRONMENT, World, joined
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engine_toy import Toy, config

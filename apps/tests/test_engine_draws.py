@@ -4,9 +4,9 @@ import pytest
 import torch
 from cf_apps.data.captioned import ImageTextArrays
 from cf_apps.data.captioned_shapes import CaptionedShapes
-from cf_apps.engine.distributed import World
-from cf_apps.engine.draws import Draws, by_itself, data_draws, draws_of, own_rows, step_draws
 from cf_apps.engine.flow import TIMES
+from cf_apps.engine.ranks.draws import Draws, by_itself, data_draws, draws_of, own_rows, step_draws
+from cf_apps.engine.ranks.world import World
 from cf_encoders import DiagonalGaussian
 
 CPU = torch.device("cpu")

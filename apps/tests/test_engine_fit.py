@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.engine import CheckpointError, FitConfig, Losses, RunError, fit, read_log
-from cf_apps.engine.checkpoint import checkpoints
 from cf_apps.engine.optim import decays
-from cf_apps.engine.state import TrainState, named_tensors
+from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.saving.state import TrainState, named_tensors
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from cf_apps.engine import FitConfig, Losses, RunError, fit, read_log
-from cf_apps.engine.distributed import World
 from cf_apps.engine.guards import BAD_BATCHES, FEWEST, SETTLING, SPIKE, Guard, Source, Spikes, robust_z
-from cf_apps.engine.lines import read_lines
-from cf_apps.engine.log import Log
+from cf_apps.engine.ranks.world import World
+from cf_apps.engine.watching.lines import read_lines
+from cf_apps.engine.watching.log import Log
 from torch import nn
 
 NAN, INF = float("nan"), float("inf")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
 
 SCRIPT = Path(__file__).with_name("engine_kills.py")
 

@@ -2,7 +2,7 @@
 
 import json
 
-from cf_apps.engine.lines import read_lines
+from cf_apps.engine.watching.lines import read_lines
 
 
 def test_every_object_is_read_in_order(tmp_path):

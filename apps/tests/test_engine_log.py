@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from cf_apps.engine import Losses, RunError, read_log
-from cf_apps.engine.log import Log, Means, Window
+from cf_apps.engine.watching.log import Log, Means, Window
 
 
 def test_means_leave_out_nan_and_start_anew_when_read():

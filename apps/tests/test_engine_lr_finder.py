@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from cf_apps.engine import ConfigError, FitConfig, Losses, RunError, fit, read_log
-from cf_apps.engine.app import App, Ready
-from cf_apps.engine.lr_command import find_lr_command
+from cf_apps.engine.commands.app import App, Ready
+from cf_apps.engine.commands.find_lr import find_lr_command
+from cf_apps.engine.commands.recipe import Recipe
 from cf_apps.engine.lr_finder import draw_sweep, find_lr
-from cf_apps.engine.recipe import Recipe
 from cf_apps.engine.records import Record
-from cf_apps.engine.state import named_tensors
+from cf_apps.engine.saving.state import named_tensors
 from PIL import Image
 from torch import nn
 

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 from cf_apps.caption.presets import TEXT_PRESETS
 from cf_apps.engine import FitConfig
-from cf_apps.engine.app import _recompute_key
-from cf_apps.engine.distributed import World
+from cf_apps.engine.commands.app import _recompute_key
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.parallel import Alone, Replicated, blocks, kept_whole, shared
-from cf_apps.engine.shards import alike, is_sharded, local, whole
+from cf_apps.engine.ranks.parallel import Alone, Replicated, blocks, kept_whole, shared
+from cf_apps.engine.ranks.shards import alike, is_sharded, local, whole
+from cf_apps.engine.ranks.world import World
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -3,7 +3,7 @@
 import io
 
 from cf_apps.engine import progress_line
-from cf_apps.engine.progress import LiveLine, PlainLines
+from cf_apps.engine.watching.progress import LiveLine, PlainLines
 
 
 class Stream(io.TextIOWrapper):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cf_apps.engine import RunError
-from cf_apps.engine.render import (
+from cf_apps.engine.watching.render import (
     FRAME,
     GAP,
     GIF_SIDE,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cf_apps.engine import CheckpointError, Losses, RunError, saver
-from cf_apps.engine.checkpoint import (
+from cf_apps.engine import CheckpointError, Losses, RunError
+from cf_apps.engine.ranks.world import World
+from cf_apps.engine.saving import saver
+from cf_apps.engine.saving.checkpoint import (
     checkpoint_folder,
     checkpoints,
     kept,
@@ -17,10 +19,9 @@ from cf_apps.engine.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
-from cf_apps.engine.distributed import World
-from cf_apps.engine.saver import Saver, copied, dealt
+from cf_apps.engine.saving.saver import Saver, copied, dealt
+from cf_apps.engine.saving.state import TrainState
 from cf_apps.engine.seeds import step_generator
-from cf_apps.engine.state import TrainState
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cf_apps.engine.checkpoint import checkpoint_folder, load_checkpoint
+from cf_apps.engine.saving.checkpoint import checkpoint_folder, load_checkpoint
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent))

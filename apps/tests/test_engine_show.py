@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cf_apps.cli import run as crossflow
 from cf_apps.engine import fit
-from cf_apps.engine.show.command import write_report
-from cf_apps.engine.show.page import page
-from cf_apps.engine.show.summary import read_summary
-from cf_apps.engine.show.tables import DETAIL, _duration, overview, shown, tables
+from cf_apps.engine.watching.show.command import write_report
+from cf_apps.engine.watching.show.page import page
+from cf_apps.engine.watching.show.summary import read_summary
+from cf_apps.engine.watching.show.tables import DETAIL, _duration, overview, shown, tables
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -210,7 +210,7 @@ def test_the_page_has_every_word_of_the_tables_and_escapes_what_people_wrote(run
 
 
 def test_a_picture_too_large_for_the_page_and_those_it_drew_before_are_not_taken_up(run, monkeypatch):
-    monkeypatch.setattr("cf_apps.engine.show.command.LARGEST", 1000)
+    monkeypatch.setattr("cf_apps.engine.watching.show.command.LARGEST", 1000)
     write_log(run)  # nothing to draw
     Image.effect_noise((90, 90), 50).save(run / "large.png")
     for name in ("loss.png", "health.png", "sample.png"):

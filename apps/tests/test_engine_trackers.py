@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cf_apps.cli import run as crossflow
 from cf_apps.engine import ConfigError
-from cf_apps.engine.show.summary import read_summary
-from cf_apps.engine.trackers import scalars, write_tensorboard, write_trackio
+from cf_apps.engine.watching.show.summary import read_summary
+from cf_apps.engine.watching.trackers import scalars, write_tensorboard, write_trackio
 
 sys.path.insert(0, str(Path(__file__).parent))
 from command_line import refused

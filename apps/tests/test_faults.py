@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 from cf_apps.engine import CheckpointError, RunError, fit, read_log
-from cf_apps.engine.checkpoint import MARKER, checkpoint_folder, checkpoints, load_checkpoint
+from cf_apps.engine.saving.checkpoint import MARKER, checkpoint_folder, checkpoints, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engine_rank_faults import LONG, STEPS

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
+from cf_apps.engine.commands.recipe import named, overridden
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.recipe import named, overridden
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.methods import METHODS
 from cf_apps.superres.model import build

@@ -9,13 +9,13 @@ import pytest
 import torch
 from cf_apps.cli import run
 from cf_apps.data.picture_sets import open_pictures
-from cf_apps.engine.app import Scoring, Setting
-from cf_apps.engine.checkpoint import checkpoints
+from cf_apps.engine.commands.app import Scoring, Setting
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.seeds import step_generator
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres import evaluate as evaluate_module
 from cf_apps.superres.degrade import enlarged, shrunk, to_bytes
 from cf_apps.superres.evaluate import Judges, compare

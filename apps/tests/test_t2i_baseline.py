@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cf_apps.engine.app import train
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.commands.app import train
+from cf_apps.engine.commands.recipe import TrainRequest
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import TIMES, Backbone
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import Silence
-from cf_apps.engine.recipe import TrainRequest
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.baseline import TextDropped
 from cf_apps.t2i.evaluate import score_composition

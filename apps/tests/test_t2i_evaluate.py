@@ -12,9 +12,9 @@ from cf_apps.cli import run
 from cf_apps.data.captioned import DataError, ImageTextArrays
 from cf_apps.data.captioned_shapes import CaptionedShapes
 from cf_apps.data.shapes_captions import Caption, describe
-from cf_apps.engine.app import Scoring
+from cf_apps.engine.commands.app import Scoring
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i import demo as demo_module
 from cf_apps.t2i import evaluate as evaluate_module
 from cf_apps.t2i import prepare as prepare_module

@@ -12,12 +12,12 @@ from cf_apps.data.captioned import DataError
 from cf_apps.data.shards.reading import open_shards
 from cf_apps.data.shards.writing import Part, ShardWriter
 from cf_apps.data.sources import open_source
-from cf_apps.engine.app import Setting, train
+from cf_apps.engine.commands.app import Setting, train
+from cf_apps.engine.commands.recipe import TrainRequest
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import Silence
-from cf_apps.engine.recipe import TrainRequest
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.extract import Extraction, ExtractRequest, extract
 from cf_apps.t2i.prepare import prepare

@@ -10,7 +10,7 @@ import torch
 from cf_apps.cli import run
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.geneval import PromptScoring, score_prompts
 from cf_apps.t2i.judges import JudgePaths, clip_of, colours_of, detector_of
 from cf_apps.t2i.sample import Sampler

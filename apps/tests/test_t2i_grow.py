@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from cf_apps.engine.app import Setting, train
-from cf_apps.engine.checkpoint import checkpoint_folder, checkpoints, load_checkpoint
+from cf_apps.engine.commands.app import Setting, train
+from cf_apps.engine.commands.recipe import TrainRequest, overridden
 from cf_apps.engine.errors import CheckpointError, ConfigError, RunError
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import Silence
-from cf_apps.engine.recipe import TrainRequest, overridden
+from cf_apps.engine.saving.checkpoint import checkpoint_folder, checkpoints, load_checkpoint
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i import prepare as prepare_module
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.grow import _grown_text_ve, doublings_between, grown_config, grown_tensors

@@ -16,7 +16,7 @@ from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader, spli
 from cf_apps.data.pairs import load_pairs
 from cf_apps.engine.errors import CheckpointError, ConfigError, RunError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.drawing import T2IDrawing, run_folder, run_name, shipped_run
 from cf_apps.t2i.evaluate import score_pairs
 from cf_apps.t2i.guidance import (

@@ -12,7 +12,7 @@ import pytest
 import torch
 from cf_apps.cli import run
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import load_model
+from cf_apps.engine.saving.export import load_model
 from cf_apps.t2i import model as model_module
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.import_public import ImportRequest, converted, import_public, kind_of

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cf_apps.engine.commands.recipe import overridden
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.recipe import overridden
 from cf_apps.t2i.encoder_terms import encoder_parts
 from cf_apps.t2i.model import SAMPLING_PARTS, _text_side, build, build_backbone
 from cf_apps.t2i.presets import PRESETS, t2i_preset

@@ -11,7 +11,7 @@ import torch
 from cf_apps.data.captioned import DataError
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Silence
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.pictures import LONGEST, Picture, drawn, wanted, write_pictures
 from cf_apps.t2i.prompts import Prompt, named_prompts, read_prompts, require_short, shown, unknown_words
 from cf_apps.t2i.sample import Sampler

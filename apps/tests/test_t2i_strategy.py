@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from cf_apps.engine.app import train
-from cf_apps.engine.checkpoint import checkpoint_folder, load_checkpoint
+from cf_apps.engine.commands.app import train
+from cf_apps.engine.commands.recipe import TrainRequest
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.log import read_log
-from cf_apps.engine.recipe import TrainRequest
+from cf_apps.engine.saving.checkpoint import checkpoint_folder, load_checkpoint
+from cf_apps.engine.watching.log import read_log
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.strategy import STRATEGIES, stage_at

@@ -12,13 +12,13 @@ from cf_apps.data.shapes_captions import OPEN
 from cf_apps.data.shapes_render import render
 from cf_apps.data.shapes_scene import draw_scenes
 from cf_apps.data.sources import open_source
-from cf_apps.engine.app import train
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.commands.app import train
+from cf_apps.engine.commands.recipe import TrainRequest, fit_config, overridden
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import Silence
-from cf_apps.engine.recipe import TrainRequest, fit_config, overridden
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i import prepare as prepare_module
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.evaluate import flow_loss_by_time, score_composition, score_pairs

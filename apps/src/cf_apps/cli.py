@@ -101,7 +101,7 @@ def _folded(parse: Callable[..., object]) -> str:
 def _run_show(arguments: list[str]) -> int:
     import tyro
 
-    from cf_apps.engine.show.command import Show
+    from cf_apps.engine.watching.show.command import Show
 
     return _done(tyro.cli(Show, prog="crossflow show", args=arguments or ["--help"]))
 

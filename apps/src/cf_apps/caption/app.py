@@ -11,7 +11,7 @@ from cf_apps.caption.text import NAME as TEXT_NAME
 from cf_apps.caption.text import PARTS, TextModel
 from cf_apps.caption.text_score import score_text
 from cf_apps.data.sources import EMOJI, SHAPES
-from cf_apps.engine.app import App
+from cf_apps.engine.commands.app import App
 
 DATA = (
     f"{SHAPES}, {EMOJI}, a folder of images with metadata.jsonl, .csv, same-name .txt or parquet, or Karpathy's "

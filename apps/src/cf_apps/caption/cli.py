@@ -15,7 +15,7 @@ from cf_apps.caption.presets import PRESETS, TEXT_PRESETS
 from cf_apps.caption.sample import Captioner
 from cf_apps.caption.sources import Held
 from cf_apps.data.pictures import fitted, read_picture
-from cf_apps.engine.commands import (
+from cf_apps.engine.commands.common import (
     Drawing,
     Run,
     TrainOptions,
@@ -24,11 +24,11 @@ from cf_apps.engine.commands import (
     train_command,
     train_here,
 )
+from cf_apps.engine.commands.find_lr import find_lr_command
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.lr_command import find_lr_command
-from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import read_config
+from cf_apps.engine.watching.report import print_table, say
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import torch
 
 from cf_apps.caption.app import APP, TEXT_APP
 from cf_apps.caption.sources import Held
-from cf_apps.engine.app import Columns, Scoring, run_data, train
-from cf_apps.engine.commands import finish_demo
+from cf_apps.engine.commands.app import Columns, Scoring, run_data, train
+from cf_apps.engine.commands.common import finish_demo
+from cf_apps.engine.commands.recipe import TrainRequest, named
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.recipe import TrainRequest, named
-from cf_apps.engine.report import print_table
 from cf_apps.engine.run import free_folder
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.report import print_table
 
 TEXT_SHARE = (
     0.25  # of the time; the text autoencoder is the easier part, and the flow can be no better than it

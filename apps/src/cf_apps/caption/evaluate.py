@@ -19,12 +19,12 @@ from cf_apps.data.captioned import CaptionedImages
 from cf_apps.data.captioned_shapes import CaptionedShapes
 from cf_apps.data.shapes_captions import describe
 from cf_apps.data.shapes_statements import KINDS, grammatical, judge, names_everything, true_of
-from cf_apps.engine.app import Columns, Pictures, Scoring
+from cf_apps.engine.commands.app import Columns, Pictures, Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress
-from cf_apps.engine.render import image_grid
-from cf_apps.engine.report import say
+from cf_apps.engine.watching.progress import Progress
+from cf_apps.engine.watching.render import image_grid
+from cf_apps.engine.watching.report import say
 
 BATCH = 128
 SHOWN, DRAWS, SHOWN_SIDE = 20, 2, 192  # pictures of `show`, captions under each, its least side in pixels

@@ -17,10 +17,10 @@ from cf_apps.caption.sources import (
 )
 from cf_apps.caption.task import CaptionTask, encode_all
 from cf_apps.caption.text import TextModel
-from cf_apps.engine.app import Ready, Setting
 from cf_apps.engine.codecs import fitted
+from cf_apps.engine.commands.app import Ready, Setting
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import Progress
+from cf_apps.engine.watching.progress import Progress
 
 CODEC_SAMPLE = 2_048  # pictures that a codec's constants are measured on
 TEXT_SAMPLE = 4_096  # captions that the text latents' statistics are measured on

@@ -4,7 +4,7 @@ from cf_apps.caption.config import TextConfig
 from cf_apps.caption.sources import open_captions, some_captions
 from cf_apps.caption.text import TextModel, TextTask, build
 from cf_apps.caption.tokens import learned
-from cf_apps.engine.app import Ready, Setting
+from cf_apps.engine.commands.app import Ready, Setting
 
 IMAGE_SIZE = 32  # pixels; pictures are not looked at, but the sets come with some
 LEARN_FROM = 50_000  # captions that the tokenizer is learned from

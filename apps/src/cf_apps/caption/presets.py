@@ -10,9 +10,9 @@ from cf_transformer.presets import rung
 
 from cf_apps.caption.config import CaptionConfig, LossConfig, TextConfig
 from cf_apps.engine.codecs import CodecConfig
+from cf_apps.engine.commands.recipe import Recipe
 from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.recipe import Recipe
 
 TINY_LATENT, EMOJI_LATENT, SMALL_LATENT, PAPER_LATENT = (24, 8, 8), (32, 8, 8), (32, 16, 16), (4, 32, 32)
 COCO_TRAIN = 113_287  # pictures of Karpathy's train and restval
@@ -149,7 +149,7 @@ def paper() -> Recipe[CaptionConfig]:
 def _paper_fit() -> FitConfig:
     """Betas, weight decay and EMA are those of the text-to-image model (app. A)."""
     return FitConfig(
-        steps=1, batch_size=256, betas=(0.9, 0.9), weight_decay=0.03, ema_decay=0.9999, precision="bf16", log_every=50,
+        steps=1, batch_size=256, betas=(0.9, 0.9), weight_decay=0.03, ema_decay=0.9999, precision="auto", log_every=50,
         save_every=5_000,
     )  # fmt: skip
 

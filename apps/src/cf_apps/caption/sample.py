@@ -8,15 +8,15 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from cf_apps.caption.model import NAME, SAMPLING_PARTS, CaptionModel, rebuild
-from cf_apps.engine.app import task_run
-from cf_apps.engine.export import load_into
+from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.flow import SampleConfig, carry
-from cf_apps.engine.precision import autocast
+from cf_apps.engine.precision import autocast, drawn_in
+from cf_apps.engine.saving.export import load_into
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A trained model, ready to caption. precision: `fp32` or `bf16`."""
+    """A trained model, ready to caption. precision: `fp32`, `bf16` or `auto`."""
 
     model: CaptionModel
     precision: str = "fp32"
@@ -29,7 +29,7 @@ class Captioner:
         parts = nn.ModuleDict({name: model.modules[name] for name in SAMPLING_PARTS if name in model.modules})
         load_into(parts, tensors, str(run))
         model.modules.eval()
-        return cls(model, config["fit"]["precision"])
+        return cls(model, drawn_in(config["fit"]["precision"]))
 
     @torch.no_grad()
     def captions(

@@ -12,13 +12,13 @@ from cf_apps.caption.model import CaptionModel
 from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned import CaptionedImages
-from cf_apps.engine.draws import data_draws, draws_of, own_rows
 from cf_apps.engine.flow import flow_loss
 from cf_apps.engine.learned_source import unexplained
 from cf_apps.engine.optim import spared
-from cf_apps.engine.progress import Progress
+from cf_apps.engine.ranks.draws import data_draws, draws_of, own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
+from cf_apps.engine.watching.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from cf_apps.caption.config import TextConfig
 from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.tokens import described, normal_form, restored, sentences
 from cf_apps.data.captioned import CaptionedImages
-from cf_apps.engine.app import task_run
-from cf_apps.engine.draws import data_draws, draws_of, own_rows
-from cf_apps.engine.export import load_into
+from cf_apps.engine.commands.app import task_run
+from cf_apps.engine.ranks.draws import data_draws, draws_of, own_rows
+from cf_apps.engine.saving.export import load_into
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
 

@@ -8,7 +8,7 @@ from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned_shapes import held_out_captions
 from cf_apps.data.shapes_captions import OPEN
 from cf_apps.data.sources import SHAPES
-from cf_apps.engine.app import Columns, Scoring
+from cf_apps.engine.commands.app import Columns, Scoring
 
 PER_TASK, PER_TASK_OPEN = (
     140,

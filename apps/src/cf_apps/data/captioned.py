@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from cf_apps.engine.draws import draws_of
+from cf_apps.engine.ranks.draws import draws_of
 
 
 class DataError(ValueError):

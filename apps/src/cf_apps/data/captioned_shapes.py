@@ -19,7 +19,7 @@ from cf_apps.data.captioned import CaptionedBatch
 from cf_apps.data.shapes_captions import STATED, Caption, Rates, describe
 from cf_apps.data.shapes_render import inside_unit_area, render
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, Scenes, draw_scenes, in_reading_order
-from cf_apps.engine.draws import draws_of
+from cf_apps.engine.ranks.draws import draws_of
 
 Split = Literal["train", "val", "test"]
 BLOCK = 1024

@@ -22,7 +22,7 @@ from torch import Tensor
 from cf_apps.data.captioned import CaptionedBatch, DataError
 from cf_apps.data.pairs import SkippedSamples
 from cf_apps.data.square_image import UnreadableImage, square_rgb
-from cf_apps.engine.draws import draws_of
+from cf_apps.engine.ranks.draws import draws_of
 
 FILE_NAME = "dataset_coco.json"
 SIDES = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from cf_apps.data.captioned import DataError
 from cf_apps.data.captioned_shapes import CaptionedShapes
 from cf_apps.data.pictures import resized
-from cf_apps.engine.draws import draws_of
+from cf_apps.engine.ranks.draws import draws_of
 
 WALL = 1.0  # depth of the back wall of captioned_shapes; every object is nearer
 

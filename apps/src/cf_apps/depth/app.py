@@ -6,7 +6,7 @@ from cf_apps.depth.model import NAME, SAMPLING_PARTS
 from cf_apps.depth.presets import PRESETS
 from cf_apps.depth.sample import Sampler
 from cf_apps.depth.task import prepare
-from cf_apps.engine.app import App
+from cf_apps.engine.commands.app import App
 
 APP: App[DepthConfig, Sampler] = App(
     name=NAME,

@@ -13,11 +13,11 @@ from cf_apps.data.captioned import DataError
 from cf_apps.data.pictures import read_picture
 from cf_apps.depth.app import APP
 from cf_apps.depth.photos import Wanted, write_depth
-from cf_apps.engine.commands import Drawing, Run, commands, sample_config
+from cf_apps.engine.commands.common import Drawing, Run, commands, sample_config
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.report import say
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.report import say
 
 
 @dataclass(frozen=True)

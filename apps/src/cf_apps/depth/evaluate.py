@@ -14,9 +14,9 @@ from cf_apps.data.pictures import resized
 from cf_apps.depth.baselines import fitted
 from cf_apps.depth.outputs import coloured, span
 from cf_apps.depth.sample import BATCH, Sampler, stretched
-from cf_apps.engine.app import Columns, Pictures, Scoring
-from cf_apps.engine.progress import Progress
-from cf_apps.engine.render import image_grid
+from cf_apps.engine.commands.app import Columns, Pictures, Scoring
+from cf_apps.engine.watching.progress import Progress
+from cf_apps.engine.watching.render import image_grid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.depth.model import DepthModel
-from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import flow_loss
+from cf_apps.engine.ranks.draws import draws_of
 from cf_apps.engine.task import Losses
 
 

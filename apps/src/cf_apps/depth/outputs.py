@@ -14,7 +14,7 @@ from cf_apps.data.pictures import resized
 from cf_apps.depth.sample import stretched
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.files import replaced
-from cf_apps.engine.render import image_grid
+from cf_apps.engine.watching.render import image_grid
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -12,7 +12,7 @@ from cf_apps.depth.outputs import focal_of, save_cloud, save_png16, scale_of, si
 from cf_apps.depth.sample import Sampler
 from cf_apps.engine.files import write_text
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.render import save_png
+from cf_apps.engine.watching.render import save_png
 
 AFFINE_OFFSET = (
     1.0  # a cloud needs depth > 0: of depth known up to scale and shift, 0 to 1 is drawn from 1 to 2

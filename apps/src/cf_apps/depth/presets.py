@@ -13,9 +13,9 @@ from cf_apps.data.depth_sets.kitti import KB_SIZE
 from cf_apps.data.depth_sets.nyu import NYU_SIZE
 from cf_apps.depth.config import DepthConfig, DepthLoss
 from cf_apps.depth.scaling import AFFINE, ScalingConfig
+from cf_apps.engine.commands.recipe import Recipe
 from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.recipe import Recipe
 
 
 def tiny() -> Recipe[DepthConfig]:
@@ -74,7 +74,7 @@ def small() -> Recipe[DepthConfig]:
         schedule="cosine",
         final_lr_fraction=0.01,
         ema_decay=0.999,
-        precision="bf16",
+        precision="auto",
         log_every=50,
         save_every=2_000,
     )
@@ -100,7 +100,7 @@ def paper_zero_shot() -> Recipe[DepthConfig]:
         batch_size=512,
         lr=1e-4,
         warmup_steps=5_000,
-        precision="bf16",
+        precision="auto",
         log_every=50,
         save_every=5_000,
     )
@@ -115,7 +115,7 @@ def _table_5(what: str, size: tuple[int, int], near: float, far: float, steps: i
         lr=1e-4,
         schedule="cosine",
         final_lr_fraction=1e-4,
-        precision="bf16",
+        precision="auto",
         log_every=50,
         save_every=1_000,
     )

@@ -12,17 +12,18 @@ from torch import Tensor
 from cf_apps.data.pictures import resized
 from cf_apps.depth.config import DepthConfig
 from cf_apps.depth.model import NAME, DepthModel, build, to_unit
-from cf_apps.engine.app import task_run
+from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.export import load_into
 from cf_apps.engine.flow import SampleConfig, carry
+from cf_apps.engine.precision import drawn_in
+from cf_apps.engine.saving.export import load_into
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained model, ready to measure. precision: `fp32` or `bf16`, of the backbone."""
+    """A trained model, ready to measure. precision: `fp32`, `bf16` or `auto`, of the backbone."""
 
     model: DepthModel
     precision: str = "fp32"
@@ -34,7 +35,7 @@ class Sampler:
         model = build(DepthConfig.from_dict(config["task"]["config"]), device)
         load_into(model.modules, tensors, str(run))
         model.modules.eval()
-        return cls(model, config["fit"]["precision"])
+        return cls(model, drawn_in(config["fit"]["precision"]))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -14,8 +14,8 @@ from cf_apps.depth.config import DepthConfig
 from cf_apps.depth.losses import depth_losses
 from cf_apps.depth.model import DepthModel, build, to_unit
 from cf_apps.depth.scaling import measured
-from cf_apps.engine.app import Ready, Setting
-from cf_apps.engine.draws import data_draws, own_rows
+from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.engine.ranks.draws import data_draws, own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
 

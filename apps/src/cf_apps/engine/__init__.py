@@ -4,12 +4,12 @@ from cf_apps.engine.config import FitConfig
 from cf_apps.engine.device import choose_device, describe_device
 from cf_apps.engine.ema import Ema
 from cf_apps.engine.errors import CheckpointError, ConfigError, RunError, UserError
-from cf_apps.engine.export import export, load_into, load_model
 from cf_apps.engine.fit import FitResult, fit
-from cf_apps.engine.log import read_log
-from cf_apps.engine.progress import progress_line
+from cf_apps.engine.saving.export import export, load_into, load_model
 from cf_apps.engine.seeds import endless_order, step_generator
 from cf_apps.engine.task import Losses, Task
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import progress_line
 
 __all__ = [
     "CheckpointError",

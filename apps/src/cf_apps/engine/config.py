@@ -14,7 +14,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "constant": lambda progress, final: 1.0,
     "cosine": lambda progress, final: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)),
 }
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 PARALLEL = ("ddp", "fsdp")
 EMA_DEVICES = ("same", "cpu")
 
@@ -57,7 +57,8 @@ class FitConfig:
     ema_ramp: float = 10.0
     """Decay at update n is min(ema_decay, (1 + n) / (ema_ramp + n)); 1 means no ramp."""
     precision: str = "fp32"
-    """'fp32' or 'bf16', which computes under autocast; weights, optimizer and EMA stay fp32."""
+    """'fp32', 'bf16', which computes under autocast, or 'auto', which is bf16 where the device has it; weights,
+    optimizer and EMA stay fp32."""
     parallel: str = "ddp"
     """With several processes: 'ddp', each holds all weights, or 'fsdp', each holds a share of the weights, of the
     optimizer and of the average."""
@@ -163,7 +164,7 @@ MINUTES_ON_A_CPU = FitConfig(
     schedule="cosine",
     final_lr_fraction=0.02,
     ema_decay=0.999,
-    precision="bf16",
+    precision="auto",
     log_every=20,
     save_every=500,
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cf_apps.engine.optim import trained_parameters
-from cf_apps.engine.shards import local
+from cf_apps.engine.ranks.shards import local
 
 
 class Ema:

@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cf_apps.engine.checkpoint import check_room
 from cf_apps.engine.config import FitConfig
 from cf_apps.engine.device import describe_device
-from cf_apps.engine.distributed import World
-from cf_apps.engine.draws import step_draws
 from cf_apps.engine.ema import Ema
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.faults import explained_memory, stop_request
 from cf_apps.engine.guards import Guard
-from cf_apps.engine.log import Log, NoLog, Window
 from cf_apps.engine.optim import clip_gradients, set_learning_rate, trained_parameters
-from cf_apps.engine.parallel import Sharing, shared
 from cf_apps.engine.precision import autocast
 from cf_apps.engine.prefetch import Prefetch
-from cf_apps.engine.progress import Progress, Silence
+from cf_apps.engine.ranks.draws import step_draws
+from cf_apps.engine.ranks.parallel import Sharing, shared
+from cf_apps.engine.ranks.world import World
 from cf_apps.engine.run import open_run
-from cf_apps.engine.saver import Saver
+from cf_apps.engine.saving.checkpoint import check_room
+from cf_apps.engine.saving.saver import Saver
+from cf_apps.engine.saving.state import TrainState
 from cf_apps.engine.seeds import seed_torch
-from cf_apps.engine.state import TrainState
 from cf_apps.engine.task import Losses, Task
+from cf_apps.engine.watching.log import Log, NoLog, Window
+from cf_apps.engine.watching.progress import Progress, Silence
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cf_apps.engine.checks import require_count, require_known
-from cf_apps.engine.draws import draws_of
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.precision import autocast
-from cf_apps.engine.spread import by_rows
+from cf_apps.engine.ranks.draws import draws_of
+from cf_apps.engine.ranks.spread import by_rows
 
 TIMES = {
     # name          density of t while training

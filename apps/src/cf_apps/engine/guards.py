@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.distributed import World
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
-from cf_apps.engine.lines import read_lines
-from cf_apps.engine.log import Log
+from cf_apps.engine.ranks.world import World
 from cf_apps.engine.task import Losses, Task
+from cf_apps.engine.watching.lines import read_lines
+from cf_apps.engine.watching.log import Log
 
 BAD_BATCHES = "bad_batches.jsonl"
 SPAN = 1_000  # steps among which `skip_steps` may be left out

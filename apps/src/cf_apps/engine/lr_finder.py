@@ -12,16 +12,16 @@ from jaxtyping import Float
 
 from cf_apps.engine.checks import require_count
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.curves import smoothed
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.faults import explained_memory
 from cf_apps.engine.optim import adamw, clip_gradients, set_learning_rate, trained_parameters
 from cf_apps.engine.precision import autocast
-from cf_apps.engine.progress import Progress, Silence
-from cf_apps.engine.render import save_figure
+from cf_apps.engine.saving.state import load_tensors, named_tensors
 from cf_apps.engine.seeds import seed_torch, step_generator
-from cf_apps.engine.state import load_tensors, named_tensors
 from cf_apps.engine.task import Task
+from cf_apps.engine.watching.curves import smoothed
+from cf_apps.engine.watching.progress import Progress, Silence
+from cf_apps.engine.watching.render import save_figure
 
 AVERAGED = 5  # steps that a loss is smoothed over: batches differ more than neighbouring rates do
 BROKEN = 4.0  # times the least smoothed loss: the sweep has seen enough

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.shards import alike, whole
+from cf_apps.engine.ranks.shards import alike, whole
 
 # what the packages' networks have that decay should not shrink: time-dependent gains and shifts, positions, queries,
 # the temperature

@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cf_apps.engine.checkpoint import checkpoints, remove_leftovers
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
+from cf_apps.engine.saving.checkpoint import checkpoints, remove_leftovers
 
 PACKAGES = ("cf-apps", "cf-flowcore", "cf-encoders", "cf-transformer", "cf-eval", "torch", "numpy")
 

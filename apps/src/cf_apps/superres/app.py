@@ -1,7 +1,7 @@
 """Super-resolution, as the commands of every task see it."""
 
 from cf_apps.data.picture_sets import PICTURES
-from cf_apps.engine.app import App, Pictures, Scoring
+from cf_apps.engine.commands.app import App, Pictures, Scoring
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.evaluate import held_out, score
 from cf_apps.superres.model import NAME

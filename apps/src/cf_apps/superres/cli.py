@@ -9,13 +9,13 @@ import torch
 import tyro
 
 from cf_apps.data.pictures import read_picture
-from cf_apps.engine.app import Scoring, run_data
-from cf_apps.engine.commands import Drawing, Run, commands, sample_config
+from cf_apps.engine.commands.app import Scoring, run_data
+from cf_apps.engine.commands.common import Drawing, Run, commands, sample_config
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.render import save_png, to_pil
-from cf_apps.engine.report import print_table, say
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.render import save_png, to_pil
+from cf_apps.engine.watching.report import print_table, say
 from cf_apps.superres.app import APP
 from cf_apps.superres.evaluate import Other, compare
 from cf_apps.superres.sample import Sampler

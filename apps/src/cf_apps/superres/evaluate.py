@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cf_apps.data.captioned import DataError
 from cf_apps.data.picture_sets import PictureSet, open_pictures
-from cf_apps.engine.app import Columns, Scoring
+from cf_apps.engine.commands.app import Columns, Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.superres.degrade import enlarged, shrunk, to_bytes

@@ -16,8 +16,8 @@ from cf_flowcore.multiscale import weighted_sum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import Backbone, FlowConfig, FlowLoss, SampleConfig, carry, flow_loss
+from cf_apps.engine.ranks.draws import draws_of
 
 Latent = Float[Tensor, "b c h w"]
 Velocity = Callable[..., Tensor]  # (x, t, is_null) -> v; a backbone, or tiles of one

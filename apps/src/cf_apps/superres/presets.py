@@ -7,9 +7,9 @@ from cf_transformer import DiMRConfig, StageConfig
 from cf_transformer import preset as dimr_preset
 
 from cf_apps.engine.codecs import CodecConfig
+from cf_apps.engine.commands.recipe import Recipe
 from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.recipe import Recipe
 from cf_apps.superres.config import LossConfig, SuperResConfig
 
 
@@ -91,7 +91,7 @@ def paper() -> Recipe[SuperResConfig]:
         weight_decay=0.03,
         warmup_steps=5_000,
         ema_decay=0.9999,
-        precision="bf16",
+        precision="auto",
         log_every=50,
         save_every=10_000,
     )

@@ -11,10 +11,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cf_apps.data.pictures import MAX_PIXELS
-from cf_apps.engine.app import task_run
+from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.export import load_into
 from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.precision import drawn_in
+from cf_apps.engine.saving.export import load_into
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.degrade import to_bytes
 from cf_apps.superres.model import NAME, SuperResModel, build
@@ -25,7 +26,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained model, ready to enlarge. precision: `fp32` or `bf16`, of the backbone."""
+    """A trained model, ready to enlarge. precision: `fp32`, `bf16` or `auto`, of the backbone."""
 
     model: SuperResModel
     precision: str = "fp32"
@@ -37,7 +38,7 @@ class Sampler:
         model = build(SuperResConfig.from_dict(config["task"]["config"]), device)
         load_into(model.modules, tensors, str(run))
         model.modules.eval()
-        return cls(model, config["fit"]["precision"])
+        return cls(model, drawn_in(config["fit"]["precision"]))
 
     @property
     def factor(self) -> int:

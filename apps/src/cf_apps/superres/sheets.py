@@ -10,7 +10,7 @@ from torch import Tensor
 from cf_apps.data.picture_sets import PictureSet
 from cf_apps.data.pictures import resized
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.render import image_grid
+from cf_apps.engine.watching.render import image_grid
 from cf_apps.superres.degrade import enlarged, shrunk, to_bytes
 from cf_apps.superres.sample import Sampler
 

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.data.picture_sets import Pictures, PictureSet, open_pictures
-from cf_apps.engine.app import Ready, Setting
 from cf_apps.engine.codecs import fitted
-from cf_apps.engine.draws import own_rows
+from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.engine.ranks.draws import own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
 from cf_apps.superres.config import SuperResConfig

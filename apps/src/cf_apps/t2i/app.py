@@ -1,7 +1,7 @@
 """Text to image, as the commands of every task see it."""
 
 from cf_apps.data.sources import EMOJI, SHAPES, open_source
-from cf_apps.engine.app import App, Columns, Pictures, Scoring
+from cf_apps.engine.commands.app import App, Columns, Pictures, Scoring
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.evaluate import score_composition, score_pairs
 from cf_apps.t2i.model import SAMPLING_PARTS

@@ -11,8 +11,8 @@ from cf_transformer import CrossAttentionDiMR
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cf_apps.engine.draws import draws_of
 from cf_apps.engine.flow import FlowConfig, FlowLoss, flow_loss
+from cf_apps.engine.ranks.draws import draws_of
 
 
 def standard_normal(b: int, latent: tuple[int, int, int], device: torch.device) -> DiagonalGaussian:

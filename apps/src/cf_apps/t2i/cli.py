@@ -8,12 +8,12 @@ import tyro
 
 from cf_apps.data.shards.writing import Part
 from cf_apps.data.sources import EMOJI, SHAPES
-from cf_apps.engine.commands import TrainOptions, train_here
-from cf_apps.engine.distributed import joined
-from cf_apps.engine.lr_command import find_lr_command
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.recipe import parse_overrides
-from cf_apps.engine.report import print_table, say
+from cf_apps.engine.commands.common import TrainOptions, train_here
+from cf_apps.engine.commands.find_lr import find_lr_command
+from cf_apps.engine.commands.recipe import parse_overrides
+from cf_apps.engine.ranks.world import joined
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.report import print_table, say
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.cli_draw import Arithmetic, Interpolate, Sample
 from cf_apps.t2i.cli_score import Evaluate, Guidance

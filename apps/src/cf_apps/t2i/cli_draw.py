@@ -10,9 +10,9 @@ import torch
 import tyro
 
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.render import image_grid, save_gif, save_png
-from cf_apps.engine.report import say
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.render import image_grid, save_gif, save_png
+from cf_apps.engine.watching.report import say
 from cf_apps.t2i.arithmetic import (
     draw_between,
     draw_sum,

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cf_apps.engine.app import Scoring, run_data
-from cf_apps.engine.commands import Drawing
+from cf_apps.engine.commands.app import Scoring, run_data
+from cf_apps.engine.commands.common import Drawing
 from cf_apps.engine.device import describe_device
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.report import print_table, say
 from cf_apps.engine.run import commit, versions
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.report import print_table, say
 from cf_apps.t2i.app import score
 from cf_apps.t2i.cli_draw import Run, require_positive
 from cf_apps.t2i.drawing import T2IDrawing, run_folder, run_name

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from cf_apps.data.sources import EMOJI, SHAPES
-from cf_apps.engine.app import App, Columns, Pictures, Scoring, train
-from cf_apps.engine.commands import finish_demo
+from cf_apps.engine.commands.app import App, Columns, Pictures, Scoring, train
+from cf_apps.engine.commands.common import finish_demo
+from cf_apps.engine.commands.recipe import TrainRequest
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.recipe import TrainRequest
 from cf_apps.engine.run import free_folder
+from cf_apps.engine.watching.progress import progress_line
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.drawing import shipped_run

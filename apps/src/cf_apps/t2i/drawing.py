@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from cf_apps.engine.commands import Drawing, sample_config
+from cf_apps.engine.commands.common import Drawing, sample_config
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig

@@ -21,8 +21,8 @@ from cf_encoders.captions import FeatureDecoderConfig
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cf_apps.engine.draws import Draws
 from cf_apps.engine.learned_source import unexplained
+from cf_apps.engine.ranks.draws import Draws
 from cf_apps.t2i.config import T2IConfig
 
 Terms = dict[str, tuple[float, Float[Tensor, ""]]]

@@ -18,7 +18,7 @@ from cf_apps.data.captioned_shapes import Split, held_out_captions, shapes_reade
 from cf_apps.data.shapes_captions import OPEN, Caption
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.precision import autocast
-from cf_apps.engine.progress import Progress
+from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.sample import Sampler
 
 PER_TASK = 84  # held-out captions of each of the six tasks, every object's place said: 504 in all

@@ -22,9 +22,9 @@ from cf_apps.data.sources import open_stream
 from cf_apps.data.streams.raw import PairSource, PairUnit
 from cf_apps.engine.checks import require_count
 from cf_apps.engine.codecs import fitted
-from cf_apps.engine.progress import Progress
-from cf_apps.engine.recipe import named, overridden
+from cf_apps.engine.commands.recipe import named, overridden
 from cf_apps.engine.run import command_line, commit, versions
+from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.extract_frozen import FrozenParts
 from cf_apps.t2i.prepare import CODEC_SAMPLE

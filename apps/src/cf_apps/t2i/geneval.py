@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from jaxtyping import UInt8
 from torch import Tensor
 
-from cf_apps.engine.app import Columns
+from cf_apps.engine.commands.app import Columns
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress
-from cf_apps.engine.render import to_bytes
+from cf_apps.engine.watching.progress import Progress
+from cf_apps.engine.watching.render import to_bytes
 from cf_apps.t2i.judges import JudgePaths, clip_of, colours_of, detector_of
 from cf_apps.t2i.pictures import Picture, drawn, wanted
 from cf_apps.t2i.prompts import GENEVAL, named_prompts, require_short

@@ -20,7 +20,7 @@ from einops import repeat
 from torch import Tensor
 
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.state import load_tensors, named_tensors
+from cf_apps.engine.saving.state import load_tensors, named_tensors
 from cf_apps.t2i.config import T2IConfig
 
 State = Mapping[str, Tensor]

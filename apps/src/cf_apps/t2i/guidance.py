@@ -12,7 +12,7 @@ from cf_apps.data.captioned_shapes import held_out_captions
 from cf_apps.data.sources import SHAPES, open_source
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress, Silence
+from cf_apps.engine.watching.progress import Progress, Silence
 from cf_apps.t2i.evaluate import colour_distance, draw_in_turn, read_back
 from cf_apps.t2i.model import Velocity
 from cf_apps.t2i.sample import Sampler

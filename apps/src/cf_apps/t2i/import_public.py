@@ -20,14 +20,14 @@ from cf_transformer.public_files import BACKBONE
 from cf_transformer.public_weights import from_public as dimr_from_public
 from torch import Tensor
 
-from cf_apps.engine.checkpoint import check_room
 from cf_apps.engine.codecs import CodecConfig
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import MODEL
 from cf_apps.engine.files import replaced
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress, Silence
 from cf_apps.engine.run import open_run, read_config
+from cf_apps.engine.saving.checkpoint import check_room
+from cf_apps.engine.saving.export import MODEL
+from cf_apps.engine.watching.progress import Progress, Silence
 from cf_apps.t2i.config import LanguageConfig, T2IConfig
 from cf_apps.t2i.presets import t2i_preset
 

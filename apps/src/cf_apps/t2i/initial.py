@@ -10,13 +10,13 @@ from cf_encoders import Vocabulary
 from cf_encoders.tokenizer import SPECIALS
 from torch import Tensor, nn
 
-from cf_apps.engine.app import run_kind, task_run
-from cf_apps.engine.checkpoint import checkpoints
+from cf_apps.engine.commands.app import run_kind, task_run
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import last_averaged, load_into
 from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.saving.export import last_averaged, load_into
+from cf_apps.engine.saving.state import named_tensors
 from cf_apps.engine.seeds import step_generator
-from cf_apps.engine.state import named_tensors
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.grow import doublings_between, grown_tensors
 from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel

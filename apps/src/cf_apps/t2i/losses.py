@@ -9,8 +9,8 @@ from cf_transformer import CrossAttentionDiMR
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_apps.engine.draws import Draws, draws_of
 from cf_apps.engine.flow import flow_loss
+from cf_apps.engine.ranks.draws import Draws, draws_of
 from cf_apps.engine.task import Losses
 from cf_apps.t2i.baseline import text_dropped_loss
 from cf_apps.t2i.encoder_terms import Pair, Terms, encoder_terms

@@ -19,9 +19,9 @@ from torch import Tensor
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress
-from cf_apps.engine.render import save_png, to_pil
 from cf_apps.engine.seeds import step_generator
+from cf_apps.engine.watching.progress import Progress
+from cf_apps.engine.watching.render import save_png, to_pil
 from cf_apps.t2i.sample import Sampler
 
 MANIFEST = "manifest.jsonl"

@@ -12,10 +12,10 @@ from cf_apps.data.pairs import SkippedSamples
 from cf_apps.data.shards.reading import Shards
 from cf_apps.data.shards.records import is_shards
 from cf_apps.data.sources import open_source
-from cf_apps.engine.app import Ready, Setting
-from cf_apps.engine.checkpoint import checkpoints
 from cf_apps.engine.codecs import fitted
-from cf_apps.engine.progress import Progress
+from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.extracted import from_shards, require_same_codec
 from cf_apps.t2i.initial import Origin

@@ -15,9 +15,9 @@ from cf_transformer import (
 from cf_transformer import preset as dimr_preset
 
 from cf_apps.engine.codecs import CodecConfig
+from cf_apps.engine.commands.recipe import Recipe, named
 from cf_apps.engine.config import MINUTES_ON_A_CPU, FitConfig
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.recipe import Recipe, named
 from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
 from cf_apps.t2i.grow import grown_config
 from cf_apps.t2i.reader import ReaderConfig
@@ -145,7 +145,7 @@ def _paper(image_size: int, backbone: str, steps: int) -> Recipe[T2IConfig]:
         weight_decay=0.03,
         warmup_steps=5_000,
         ema_decay=0.9999,
-        precision="bf16",
+        precision="auto",
         log_every=50,
         save_every=10_000,
     )

@@ -10,11 +10,11 @@ from cf_flowcore import Solution
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_apps.engine.app import task_run
+from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
-from cf_apps.engine.export import load_into
 from cf_apps.engine.flow import SampleConfig, carry
-from cf_apps.engine.precision import autocast
+from cf_apps.engine.precision import autocast, drawn_in
+from cf_apps.engine.saving.export import load_into
 from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, Velocity, rebuild
 
 Draws = torch.Generator | Sequence[torch.Generator]
@@ -25,7 +25,7 @@ SHOWN = 60  # characters of a caption in a message
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trained model, ready to draw. precision: `fp32` or `bf16`. weak: a worse velocity, for autoguidance."""
+    """A trained model, ready to draw. precision: `fp32`, `bf16` or `auto`. weak: a worse velocity, for autoguidance."""
 
     model: T2IModel
     precision: str = "fp32"
@@ -41,7 +41,7 @@ class Sampler:
         )
         load_into(parts, tensors, str(run))
         model.modules.eval()
-        return cls(model, config["fit"]["precision"])
+        return cls(model, drawn_in(config["fit"]["precision"]))
 
     @torch.no_grad()
     def encode(

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cf_apps.data.captioned import CaptionedImages
 from cf_apps.data.shards.reading import Shards
-from cf_apps.engine.draws import data_draws, own_rows
-from cf_apps.engine.progress import Progress
+from cf_apps.engine.ranks.draws import data_draws, own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
+from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.losses import t2i_losses
 from cf_apps.t2i.model import T2IModel
 

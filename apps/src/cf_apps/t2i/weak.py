@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cf_apps.engine.app import run_kind, task_run
-from cf_apps.engine.checkpoint import load_checkpoint
+from cf_apps.engine.commands.app import run_kind, task_run
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import load_into
 from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.checkpoint import load_checkpoint
+from cf_apps.engine.saving.export import load_into
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.model import Velocity, build_backbone
 from cf_apps.t2i.sample import Sampler

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from cf_apps.data.depth_pairs import DepthBatch, DepthPair, DepthPairs
-from cf_apps.engine.draws import by_itself
+from cf_apps.engine.ranks.draws import by_itself
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from cf_flowcore import Solution
 from jaxtyping import Float
 from torch import Tensor
 
-from cf_apps.engine.distributed import ALONE, World
 from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.ranks.world import ALONE, World
 
 _WORLD: ContextVar[World] = ContextVar("the ranks that samples are spread over", default=ALONE)
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cf_apps.engine.checkpoint import Checkpoint
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.distributed import ALONE, World
 from cf_apps.engine.ema import Ema
 from cf_apps.engine.errors import CheckpointError
 from cf_apps.engine.optim import adamw, trained_parameters
+from cf_apps.engine.ranks.world import ALONE, World
+from cf_apps.engine.saving.checkpoint import Checkpoint
 from cf_apps.engine.task import Task
 
 Shape = tuple[int, ...]

@@ -12,11 +12,11 @@ from types import TracebackType
 import torch.distributed as dist
 from torch import Tensor
 
-from cf_apps.engine.checkpoint import checkpoints, open_checkpoint, save_checkpoint
-from cf_apps.engine.distributed import ALONE, World
-from cf_apps.engine.layout import Parts
-from cf_apps.engine.shards import is_sharded
-from cf_apps.engine.state import TrainState
+from cf_apps.engine.ranks.shards import is_sharded
+from cf_apps.engine.ranks.world import ALONE, World
+from cf_apps.engine.saving.checkpoint import checkpoints, open_checkpoint, save_checkpoint
+from cf_apps.engine.saving.layout import Parts
+from cf_apps.engine.saving.state import TrainState
 
 PATIENCE_AFTER_AN_ERROR = 20.0  # seconds that a failing rank gives a save which needs the other ranks
 

@@ -21,7 +21,7 @@ from cf_flowcore.path import expand_like
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cf_apps.engine.distributed import Group, World
+from cf_apps.engine.ranks.world import Group, World
 from cf_apps.engine.seeds import mixed_seed, step_generator
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cf_apps.engine.checkpoint import checkpoints
 from cf_apps.engine.errors import RunError
-from cf_apps.engine.lines import read_lines
 from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.watching.lines import read_lines
 
 Record = Mapping[str, Any]
 KINDS = {

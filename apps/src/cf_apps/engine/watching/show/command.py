@@ -6,15 +6,15 @@ from typing import Annotated
 
 import tyro
 
-from cf_apps.engine.curves import Panel, draw, evaluation_panels, health_panels, loss_panels
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
-from cf_apps.engine.report import say
-from cf_apps.engine.show.page import page
-from cf_apps.engine.show.summary import Summary, read_summary
-from cf_apps.engine.show.tables import tables
-from cf_apps.engine.show.terminal import print_tables
-from cf_apps.engine.trackers import write_tensorboard, write_trackio
+from cf_apps.engine.watching.curves import Panel, draw, evaluation_panels, health_panels, loss_panels
+from cf_apps.engine.watching.report import say
+from cf_apps.engine.watching.show.page import page
+from cf_apps.engine.watching.show.summary import Summary, read_summary
+from cf_apps.engine.watching.show.tables import tables
+from cf_apps.engine.watching.show.terminal import print_tables
+from cf_apps.engine.watching.trackers import write_tensorboard, write_trackio
 
 LARGEST = 4 * 2**20  # bytes of a picture that goes into the page
 MOST = 12  # pictures of the run folder in the page

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cf_apps.engine.distributed import ALONE, World
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
-from cf_apps.engine.lines import read_lines
+from cf_apps.engine.ranks.world import ALONE, World
 from cf_apps.engine.task import Losses
+from cf_apps.engine.watching.lines import read_lines
 
 
 class Means:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cf_apps.engine.show.tables import Table
+from cf_apps.engine.watching.show.tables import Table
 
 ROWS = 20  # of a table; the page has all of them
 

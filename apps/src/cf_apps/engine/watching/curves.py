@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cf_apps.engine.errors import RunError
-from cf_apps.engine.render import save_figure
+from cf_apps.engine.watching.render import save_figure
 
 if TYPE_CHECKING:
     import matplotlib.axes

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from cf_apps.engine.show.summary import Summary
-from cf_apps.engine.show.tables import Table
+from cf_apps.engine.watching.show.summary import Summary
+from cf_apps.engine.watching.show.tables import Table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cf_apps.engine.app import run_kind
-from cf_apps.engine.curves import is_finite
+from cf_apps.engine.commands.app import run_kind
 from cf_apps.engine.guards import BAD_BATCHES
-from cf_apps.engine.show.summary import Record, Summary
+from cf_apps.engine.watching.curves import is_finite
+from cf_apps.engine.watching.show.summary import Record, Summary
 
 DETAIL = 300  # letters of an event's details; the log has all of them
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
-from cf_apps.engine.curves import ABOUT_THE_RUN, is_finite
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.show.summary import Summary
+from cf_apps.engine.watching.curves import ABOUT_THE_RUN, is_finite
+from cf_apps.engine.watching.show.summary import Summary
 
 OURS = (
     ".crossflow"  # at the end of our event files' names, so that a second writing takes the first one's place

@@ -6,12 +6,19 @@ from typing import Annotated, Any
 
 import tyro
 
-from cf_apps.engine.app import App, Setting
+from cf_apps.engine.commands.app import App, Setting
+from cf_apps.engine.commands.recipe import (
+    TrainRequest,
+    chosen_data,
+    fit_config,
+    named,
+    overridden,
+    parse_overrides,
+)
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.lr_finder import draw_sweep, find_lr
-from cf_apps.engine.progress import progress_line
-from cf_apps.engine.recipe import TrainRequest, chosen_data, fit_config, named, overridden, parse_overrides
-from cf_apps.engine.report import print_table, say
+from cf_apps.engine.watching.progress import progress_line
+from cf_apps.engine.watching.report import print_table, say
 
 
 def find_lr_command(app: App[Any, Any]) -> type:

@@ -8,22 +8,22 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cf_apps.engine.app import App, Scoring, run_data, train
-from cf_apps.engine.curves import curves
+from cf_apps.engine.commands.app import App, Scoring, run_data, train
+from cf_apps.engine.commands.find_lr import find_lr_command
+from cf_apps.engine.commands.recipe import TrainRequest, parse_overrides
 from cf_apps.engine.device import choose_device, describe_device
-from cf_apps.engine.distributed import joined
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_apps.engine.files import write_text
 from cf_apps.engine.fit import FitResult
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.log import read_log
-from cf_apps.engine.lr_command import find_lr_command
-from cf_apps.engine.progress import Silence, progress_line
-from cf_apps.engine.recipe import TrainRequest, parse_overrides
-from cf_apps.engine.render import save_png
-from cf_apps.engine.report import print_table, say
+from cf_apps.engine.ranks.spread import spread_over
+from cf_apps.engine.ranks.world import joined
 from cf_apps.engine.run import commit, free_folder, read_config, versions
-from cf_apps.engine.spread import spread_over
+from cf_apps.engine.watching.curves import curves
+from cf_apps.engine.watching.log import read_log
+from cf_apps.engine.watching.progress import Silence, progress_line
+from cf_apps.engine.watching.render import save_png
+from cf_apps.engine.watching.report import print_table, say
 
 Run = Annotated[Path, tyro.conf.Positional]
 

@@ -15,7 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError, RunError, UserError
-from cf_apps.engine.watch import Watch
+from cf_apps.engine.ranks.watch import Watch
 
 Group = Any  # torch.distributed.ProcessGroup exists only in builds with distributed support
 T = TypeVar("T")

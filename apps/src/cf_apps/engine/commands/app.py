@@ -8,15 +8,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from cf_apps.engine.distributed import World
+from cf_apps.engine.commands.recipe import C, Recipe, TrainRequest, chosen_data, fit_config, named, overridden
 from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.export import export, load_model
 from cf_apps.engine.fit import FitResult, fit
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.engine.progress import Progress, Silence, progress_line
-from cf_apps.engine.recipe import C, Recipe, TrainRequest, chosen_data, fit_config, named, overridden
+from cf_apps.engine.precision import slow_precision
+from cf_apps.engine.ranks.world import World
 from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.export import export, load_model
 from cf_apps.engine.task import Task
+from cf_apps.engine.watching.progress import Progress, Silence, progress_line
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def train(
     resumed = request.out if request.resume else None
     with progress_line(f"{label}: preparing") if world.main else Silence() as line:
         ready = app.prepare(recipe.model, Setting(data, device, request.seed, line, resumed))
-    for sentence in ready.said if world.main else ():
+    for sentence in [*slow_precision(device, training.precision), *ready.said] if world.main else ():
         print(sentence, file=sys.stderr)
     result = fit(
         ready.task,

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cf_apps.engine.distributed import ALONE, World
 from cf_apps.engine.errors import CheckpointError, RunError
 from cf_apps.engine.files import fingerprint
-from cf_apps.engine.layout import MARKER, STATE, Parts
+from cf_apps.engine.ranks.world import ALONE, World
+from cf_apps.engine.saving.layout import MARKER, STATE, Parts
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -63,7 +63,10 @@ def save_checkpoint(
     Raises RunError on every rank when one of them cannot write (disk full, no permission); the checkpoints from
     before are kept.
     """
-    from cf_apps.engine.storage import temporary, write  # what PyTorch needs for this takes seconds to import
+    from cf_apps.engine.saving.storage import (  # what PyTorch needs for this takes seconds to import
+        temporary,
+        write,
+    )
 
     folder = checkpoint_folder(run, step)
     there = (folder / MARKER).exists()
@@ -123,7 +126,7 @@ class Checkpoint:
 
         They must have the shapes of the saved ones.
         """
-        from cf_apps.engine.storage import read
+        from cf_apps.engine.saving.storage import read
 
         read(self.tensors, into, world)
 
@@ -134,7 +137,7 @@ def open_checkpoint(folder: Path, world: World = ALONE, parts: Collection[str] |
     parts: those that will be read; None for all. Files are checked once, by one rank or another.
     Raises CheckpointError, on every rank, naming the file that is missing or damaged.
     """
-    from cf_apps.engine.storage import SUFFIX, describe, part_of
+    from cf_apps.engine.saving.storage import SUFFIX, describe, part_of
 
     try:
         files = sorted(json.loads((folder / MARKER).read_text()).items())

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cf_apps.engine.checkpoint import checkpoints, load_checkpoint
 from cf_apps.engine.errors import CheckpointError, RunError
 from cf_apps.engine.files import replaced
 from cf_apps.engine.run import read_config
-from cf_apps.engine.state import load_tensors, named_tensors
+from cf_apps.engine.saving.checkpoint import checkpoints, load_checkpoint
+from cf_apps.engine.saving.state import load_tensors, named_tensors
 
 MODEL = "model.safetensors"
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cf_apps.engine.config import FitConfig
-from cf_apps.engine.distributed import World
+from cf_apps.engine.ranks.world import World
 
 T = TypeVar("T")
 SMALLEST_SHARD = (

@@ -43,9 +43,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
-from cf_apps.engine.distributed import World
 from cf_apps.engine.files import fingerprint, sync
-from cf_apps.engine.layout import MARKER, STATE, Parts
+from cf_apps.engine.ranks.world import World
+from cf_apps.engine.saving.layout import MARKER, STATE, Parts
 
 SUFFIX = ".safetensors"
 PIECES = "pieces"  # the header's entry: key -> {"of": name, "offset": [...], "shape": [...] of the whole}

@@ -1,0 +1,1 @@
+"""The commands that every task has, and what a task gives to get them."""
