@@ -17,6 +17,7 @@ from cf_apps.data.shapes_scene import (
     radius,
 )
 
+AT_ONCE = 64  # scenes: their pictures stay in the processor's cache
 BULGE = 0.06  # how far a shape's middle stands out towards the camera, in depth units
 
 
@@ -58,6 +59,14 @@ def render(
     """
     if image_size < 16:
         raise DataError(f"image_size {image_size} is too small to show shapes; use 16 or more")
+    parts = [
+        _render(scenes[i : i + AT_ONCE], image_size, shading) for i in range(0, max(len(scenes), 1), AT_ONCE)
+    ]
+    pictures, depths = zip(*parts, strict=True)
+    return torch.cat(pictures), torch.cat(depths)
+
+
+def _render(scenes: Scenes, image_size: int, shading: float) -> tuple[Tensor, Tensor]:
     axis = (torch.arange(image_size) + 0.5) / image_size
     n = len(scenes)
     wall = torch.tensor(list(BACKGROUNDS.values()))[scenes.background]  # (n, 3)
