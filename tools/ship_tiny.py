@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 from cf_apps.engine.watching.render import image_grid, save_png
+from cf_apps.t2i.drawing.sheets import SHOWN
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.sheets import SHOWN
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "apps" / "src" / "cf_apps" / "assets" / "tiny"

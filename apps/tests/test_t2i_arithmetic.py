@@ -8,7 +8,7 @@ import pytest
 import torch
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
-from cf_apps.t2i.arithmetic import (
+from cf_apps.t2i.drawing.arithmetic import (
     AT_ONCE,
     draw_between,
     draw_sum,
@@ -17,8 +17,8 @@ from cf_apps.t2i.arithmetic import (
     parse_sums,
     walk_frames,
 )
+from cf_apps.t2i.drawing.sheets import IN_A_ROW, sum_sheet, way_sheet
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.sheets import IN_A_ROW, sum_sheet, way_sheet
 
 sys.path.insert(0, str(Path(__file__).parent))
 from t2i_tiny import baseline, dice, sampler

@@ -11,7 +11,7 @@ from cf_apps.engine.commands.recipe import overridden, parse_overrides
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import TIMES, SampleConfig
 from cf_apps.t2i.config import LanguageConfig, LossConfig, T2IConfig
-from cf_apps.t2i.drawing import shipped_run
+from cf_apps.t2i.drawing.options import shipped_run
 from cf_apps.t2i.presets import PRESETS, t2i_preset
 from cf_encoders import TextTowerConfig
 from cf_encoders.captions import FeatureDecoderConfig

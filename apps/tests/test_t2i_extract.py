@@ -19,7 +19,7 @@ from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.log import read_log
 from cf_apps.engine.watching.progress import Silence
 from cf_apps.t2i.app import APP
-from cf_apps.t2i.extract import Extraction, ExtractRequest, extract
+from cf_apps.t2i.extract.command import Extraction, ExtractRequest, extract
 from cf_apps.t2i.prepare import prepare
 from cf_apps.t2i.sample import Sampler
 from PIL import Image

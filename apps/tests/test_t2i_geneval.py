@@ -11,9 +11,9 @@ from cf_apps.cli import run
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.progress import Silence
-from cf_apps.t2i.geneval import PromptScoring, score_prompts
-from cf_apps.t2i.judges import JudgePaths, clip_of, colours_of, detector_of
 from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.geneval import PromptScoring, score_prompts
+from cf_apps.t2i.scoring.judges import JudgePaths, clip_of, colours_of, detector_of
 from cf_eval import ClipColours, PaletteColours, geneval_prompts
 from cf_eval.geneval.objects import FoundObject
 from PIL import Image
@@ -87,8 +87,8 @@ def judged(monkeypatch):
     """score_prompts with an eye instead of a detector."""
 
     def judge(eye: Eye, count: int = 1):
-        monkeypatch.setattr("cf_apps.t2i.geneval.detector_of", lambda paths, device: eye)
-        monkeypatch.setattr("cf_apps.t2i.geneval.colours_of", lambda paths, device: Ear())
+        monkeypatch.setattr("cf_apps.t2i.scoring.geneval.detector_of", lambda paths, device: eye)
+        monkeypatch.setattr("cf_apps.t2i.scoring.geneval.colours_of", lambda paths, device: Ear())
         painter = Painter(sampler(language__max_tokens=40, text_ve__max_tokens=40).model)
         return score_prompts(painter, asked("geneval", JudgePaths(), count, batch_size=100))["GenEval"]
 

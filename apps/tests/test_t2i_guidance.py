@@ -17,9 +17,11 @@ from cf_apps.data.pairs import load_pairs
 from cf_apps.engine.errors import CheckpointError, ConfigError, RunError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.progress import Silence
-from cf_apps.t2i.drawing import T2IDrawing, run_folder, run_name, shipped_run
+from cf_apps.t2i.drawing.options import T2IDrawing, run_folder, run_name, shipped_run
+from cf_apps.t2i.drawing.pictures import Picture
 from cf_apps.t2i.evaluate import score_pairs
-from cf_apps.t2i.guidance import (
+from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.guidance import (
     Measure,
     Value,
     colour_measure,
@@ -27,9 +29,7 @@ from cf_apps.t2i.guidance import (
     measure_for,
     search,
 )
-from cf_apps.t2i.guidance_report import numbers, plot, strip, write_search
-from cf_apps.t2i.pictures import Picture
-from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.guidance_report import numbers, plot, strip, write_search
 from cf_apps.t2i.weak import weak_velocity
 from cf_eval import satisfies
 from PIL import Image
@@ -387,7 +387,7 @@ def test_the_plot_has_a_line_for_each_guidance_and_a_ring_at_the_best(it):
 def test_the_strip_draws_each_caption_from_one_x_0(it, weak, monkeypatch):
     pages = []
     monkeypatch.setattr(
-        "cf_apps.t2i.guidance_report.image_grid", lambda images, *a, **k: pages.append((images, a, k))
+        "cf_apps.t2i.scoring.guidance_report.image_grid", lambda images, *a, **k: pages.append((images, a, k))
     )
     guidances = {"indicator": None, "auto": weak.model.backbone}
     strip(it, guidances, [0.0, 1.0, 3.0], CAPTIONS[:2], HOW, seed=9)

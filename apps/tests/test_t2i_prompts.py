@@ -12,8 +12,15 @@ from cf_apps.data.captioned import DataError
 from cf_apps.engine.errors import RunError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.progress import Silence
-from cf_apps.t2i.pictures import LONGEST, Picture, drawn, wanted, write_pictures
-from cf_apps.t2i.prompts import Prompt, named_prompts, read_prompts, require_short, shown, unknown_words
+from cf_apps.t2i.drawing.pictures import LONGEST, Picture, drawn, wanted, write_pictures
+from cf_apps.t2i.drawing.prompts import (
+    Prompt,
+    named_prompts,
+    read_prompts,
+    require_short,
+    shown,
+    unknown_words,
+)
 from cf_apps.t2i.sample import Sampler
 from cf_eval import geneval_prompts
 from hypothesis import given

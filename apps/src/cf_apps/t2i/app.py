@@ -3,12 +3,12 @@
 from cf_apps.data.sources import EMOJI, SHAPES, open_source
 from cf_apps.engine.commands.app import App, Columns, Pictures, Scoring
 from cf_apps.t2i.config import T2IConfig
+from cf_apps.t2i.drawing.sheets import BETWEEN, SHOWN, sample_sheet, some_pairs, walk_sheet
 from cf_apps.t2i.evaluate import score_composition, score_pairs
 from cf_apps.t2i.model import SAMPLING_PARTS
 from cf_apps.t2i.prepare import prepare
 from cf_apps.t2i.presets import PRESETS
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.sheets import BETWEEN, SHOWN, sample_sheet, some_pairs, walk_sheet
 
 
 def score(sampler: Sampler, scoring: Scoring) -> Columns:

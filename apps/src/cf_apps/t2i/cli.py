@@ -15,12 +15,12 @@ from cf_apps.engine.ranks.world import joined
 from cf_apps.engine.watching.progress import progress_line
 from cf_apps.engine.watching.report import print_table, say
 from cf_apps.t2i.app import APP
-from cf_apps.t2i.cli_draw import Arithmetic, Interpolate, Sample
-from cf_apps.t2i.cli_score import Evaluate, Guidance
 from cf_apps.t2i.demo import demo
-from cf_apps.t2i.drawing import run_folder
-from cf_apps.t2i.extract import SHARD_SIZE, ExtractRequest, extract
+from cf_apps.t2i.drawing.cli import Arithmetic, Interpolate, Sample
+from cf_apps.t2i.drawing.options import run_folder
+from cf_apps.t2i.extract.command import SHARD_SIZE, ExtractRequest, extract
 from cf_apps.t2i.import_public import ImportRequest, import_public, kind_of, missing
+from cf_apps.t2i.scoring.cli import Evaluate, Guidance
 
 
 @dataclass(frozen=True)

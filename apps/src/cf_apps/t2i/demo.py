@@ -16,10 +16,10 @@ from cf_apps.engine.run import free_folder
 from cf_apps.engine.watching.progress import progress_line
 from cf_apps.t2i.app import APP
 from cf_apps.t2i.config import T2IConfig
-from cf_apps.t2i.drawing import shipped_run
+from cf_apps.t2i.drawing.options import shipped_run
+from cf_apps.t2i.drawing.sheets import BETWEEN, SHOWN, sample_sheet, verdict_sheet, walk_sheet
 from cf_apps.t2i.evaluate import score_composition
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.sheets import BETWEEN, SHOWN, sample_sheet, verdict_sheet, walk_sheet
 
 PRESET_OF = {SHAPES: "tiny", EMOJI: "emoji"}
 

@@ -17,7 +17,7 @@ from cf_apps.engine.commands.app import Ready, Setting
 from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.config import T2IConfig
-from cf_apps.t2i.extracted import from_shards, require_same_codec
+from cf_apps.t2i.extract.extracted import from_shards, require_same_codec
 from cf_apps.t2i.initial import Origin
 from cf_apps.t2i.model import T2IModel, build
 from cf_apps.t2i.task import T2ITask, encode_all

@@ -12,9 +12,9 @@ from cf_apps.engine.errors import RunError
 from cf_apps.engine.files import write_text
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.render import image_grid, save_figure, save_png
-from cf_apps.t2i.guidance import UNGUIDED, Guidances, Search
-from cf_apps.t2i.pictures import wanted
+from cf_apps.t2i.drawing.pictures import wanted
 from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.guidance import UNGUIDED, Guidances, Search
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -10,7 +10,7 @@ from cf_encoders import ImageCodec, LanguageModel, TextFeatures
 from cf_apps.data.shards.reading import Shards, open_shards
 from cf_apps.engine.errors import ConfigError
 from cf_apps.t2i.config import T2IConfig
-from cf_apps.t2i.extract_frozen import codec_fingerprint
+from cf_apps.t2i.extract.frozen import codec_fingerprint
 from cf_apps.t2i.model import padding
 
 

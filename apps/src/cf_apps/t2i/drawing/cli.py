@@ -13,18 +13,18 @@ from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.watching.progress import progress_line
 from cf_apps.engine.watching.render import image_grid, save_gif, save_png
 from cf_apps.engine.watching.report import say
-from cf_apps.t2i.arithmetic import (
+from cf_apps.t2i.drawing.arithmetic import (
     draw_between,
     draw_sum,
     draw_way_to_sum,
     parse_sums,
     walk_frames,
 )
-from cf_apps.t2i.drawing import T2IDrawing
-from cf_apps.t2i.pictures import drawn, wanted, write_pictures
-from cf_apps.t2i.prompts import Prompt, named_prompts, require_short, typed_prompts, unknown_words
+from cf_apps.t2i.drawing.options import T2IDrawing
+from cf_apps.t2i.drawing.pictures import drawn, wanted, write_pictures
+from cf_apps.t2i.drawing.prompts import Prompt, named_prompts, require_short, typed_prompts, unknown_words
+from cf_apps.t2i.drawing.sheets import sum_sheet, way_sheet
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.sheets import sum_sheet, way_sheet
 
 Run = Annotated[str, tyro.conf.Positional]
 PAGE, MOVING = ".png", ".gif"

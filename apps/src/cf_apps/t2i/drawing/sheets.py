@@ -12,7 +12,7 @@ from torch import Tensor
 from cf_apps.data.captioned import CaptionedBatch, CaptionedImages
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.render import image_grid, stacked
-from cf_apps.t2i.arithmetic import draw_between
+from cf_apps.t2i.drawing.arithmetic import draw_between
 from cf_apps.t2i.evaluate import Scored, unguided
 from cf_apps.t2i.sample import Sampler
 

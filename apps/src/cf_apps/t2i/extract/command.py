@@ -26,7 +26,7 @@ from cf_apps.engine.commands.recipe import named, overridden
 from cf_apps.engine.run import command_line, commit, versions
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.config import T2IConfig
-from cf_apps.t2i.extract_frozen import FrozenParts
+from cf_apps.t2i.extract.frozen import FrozenParts
 from cf_apps.t2i.prepare import CODEC_SAMPLE
 from cf_apps.t2i.presets import PRESETS
 

@@ -15,13 +15,13 @@ from cf_apps.engine.run import commit, versions
 from cf_apps.engine.watching.progress import progress_line
 from cf_apps.engine.watching.report import print_table, say
 from cf_apps.t2i.app import score
-from cf_apps.t2i.cli_draw import Run, require_positive
-from cf_apps.t2i.drawing import T2IDrawing, run_folder, run_name
-from cf_apps.t2i.geneval import OFFICIAL, PromptScoring, score_prompts
-from cf_apps.t2i.guidance import INDICATOR, Guidances, measure_for, search
-from cf_apps.t2i.guidance_report import write_search
-from cf_apps.t2i.judges import JudgePaths
+from cf_apps.t2i.drawing.cli import Run, require_positive
+from cf_apps.t2i.drawing.options import T2IDrawing, run_folder, run_name
 from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.geneval import OFFICIAL, PromptScoring, score_prompts
+from cf_apps.t2i.scoring.guidance import INDICATOR, Guidances, measure_for, search
+from cf_apps.t2i.scoring.guidance_report import write_search
+from cf_apps.t2i.scoring.judges import JudgePaths
 from cf_apps.t2i.weak import weak_velocity
 
 

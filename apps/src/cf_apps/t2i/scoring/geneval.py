@@ -16,10 +16,10 @@ from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.engine.watching.render import to_bytes
-from cf_apps.t2i.judges import JudgePaths, clip_of, colours_of, detector_of
-from cf_apps.t2i.pictures import Picture, drawn, wanted
-from cf_apps.t2i.prompts import GENEVAL, named_prompts, require_short
+from cf_apps.t2i.drawing.pictures import Picture, drawn, wanted
+from cf_apps.t2i.drawing.prompts import GENEVAL, named_prompts, require_short
 from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.judges import JudgePaths, clip_of, colours_of, detector_of
 
 if TYPE_CHECKING:
     from cf_eval import Result

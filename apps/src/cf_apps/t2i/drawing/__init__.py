@@ -1,0 +1,1 @@
+"""Pictures of prompts, walks between them, and the sheets that show them."""

@@ -1,0 +1,1 @@
+"""Features and latents of captioned pictures, computed once and kept in shards."""
