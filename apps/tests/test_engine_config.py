@@ -30,6 +30,7 @@ from cf_apps.engine import ConfigError, FitConfig, UserError
         ({"save_every_seconds": -1.0}, "save_every_seconds"),
         ({"keep_last": 0}, "keep_last"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, r"less than 2\^63, got 9223372036854775808"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named_with_its_value(changes, words):

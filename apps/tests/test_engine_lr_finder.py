@@ -144,7 +144,6 @@ class NoModel(Record):
 def test_the_command_prints_the_sweep_draws_it_and_suggests_a_rate(tmp_path, capsys):
     app = App(
         name="toy",
-        about="",
         data="nothing",
         presets={"tiny": lambda: Recipe("", NoModel(), config(5, lr=0.25), "none")},
         prepare=lambda model, setting: Ready(Toy(model.width)),

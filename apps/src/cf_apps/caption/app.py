@@ -20,7 +20,6 @@ DATA = (
 
 TEXT_APP: App[TextConfig, TextModel] = App(
     name=TEXT_NAME,
-    about="captions to latents and back",
     data=DATA,
     presets=TEXT_PRESETS,
     prepare=prepare_text,
@@ -32,7 +31,6 @@ TEXT_APP: App[TextConfig, TextModel] = App(
 
 APP: App[CaptionConfig, Captioner] = App(
     name=NAME,
-    about="image to text",
     data=DATA,
     presets=PRESETS,
     prepare=prepare,

@@ -10,7 +10,6 @@ from cf_apps.engine.commands.app import App
 
 APP: App[DepthConfig, Sampler] = App(
     name=NAME,
-    about="picture to depth",
     data="shapes, kitti:FOLDER, nyu:FOLDER, zero-shot:FOLDER, or a folder or .npz of pictures with depth maps",
     presets=PRESETS,
     prepare=prepare,

@@ -13,6 +13,12 @@ def require_count(name: str, value: object, least: int) -> None:
         raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}")
 
 
+def require_seed(value: int) -> None:
+    """Raise ConfigError unless torch's generators take it."""
+    if not 0 <= value < 2**63:
+        raise ConfigError(f"seed must be zero or more and less than 2^63, got {value}")
+
+
 def require_known(name: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
     """Raise ConfigError, listing the known ones, for a name that is none of them."""
     if value not in known:

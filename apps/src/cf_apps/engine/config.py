@@ -7,6 +7,7 @@ from typing import get_args
 
 from cf_transformer.config import RecomputeKind
 
+from cf_apps.engine.checks import require_seed
 from cf_apps.engine.errors import ConfigError
 
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -133,8 +134,9 @@ class FitConfig:
         _require(
             self.ema_device in EMA_DEVICES, "ema_device", self.ema_device, f"one of {', '.join(EMA_DEVICES)}"
         )
-        for name in ("prefetch", "skip_steps", "seed"):
+        for name in ("prefetch", "skip_steps"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
+        require_seed(self.seed)
 
     def progress(self, step: int, elapsed: float) -> float:
         """Share of the run that is done, in [0, 1]: step / steps, or elapsed seconds / max_seconds."""

@@ -19,7 +19,6 @@ def show(sampler: Sampler, scoring: Scoring) -> Pictures:
 
 APP: App[SuperResConfig, Sampler] = App(
     name=NAME,
-    about="low-resolution pictures to sharp ones",
     data=PICTURES,
     presets=PRESETS,
     prepare=prepare,

@@ -40,7 +40,6 @@ def show(sampler: Sampler, scoring: Scoring) -> Pictures:
 
 APP: App[T2IConfig, Sampler] = App(
     name="t2i",
-    about="text to image",
     data=f"{SHAPES}, {EMOJI}, a folder of images with metadata.jsonl, .csv, same-name .txt, or parquet, .tar, .jsonl "
     "or .csv files, hub:OWNER/NAME, or shards of `t2i extract`",
     presets=PRESETS,

@@ -75,7 +75,6 @@ class App(Generic[C, S]):
     """
 
     name: str
-    about: str
     data: str
     """What --data takes, in words."""
     presets: Mapping[str, Callable[[], Recipe[C]]]

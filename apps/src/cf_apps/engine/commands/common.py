@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cf_apps.engine.checks import require_seed
 from cf_apps.engine.commands.app import App, Scoring, run_data, train
 from cf_apps.engine.commands.find_lr import find_lr_command
 from cf_apps.engine.commands.recipe import TrainRequest, parse_overrides
@@ -42,6 +43,9 @@ class Drawing:
     """Of the noise in x_0; 0 draws from its mean."""
     seed: int = 0
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
 
     def over(self, run: SampleConfig) -> SampleConfig:
         """The run's own choice with what was given in its place."""
