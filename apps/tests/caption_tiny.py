@@ -15,6 +15,7 @@ from cf_apps.caption.text import build as build_text
 from cf_apps.engine.commands.app import train
 from cf_apps.engine.commands.recipe import Recipe, TrainRequest, overridden
 from cf_encoders import Vocabulary
+from torch import nn
 
 CPU = torch.device("cpu")
 CAPTIONS = (
@@ -111,6 +112,20 @@ def flags(settings: dict[str, Any]) -> list[str]:
 
 def dice(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+class Straight(nn.Module):
+    """The velocity that leads every x_t to the x_1 of its row in time; what a perfect flow would say."""
+
+    def __init__(self, x_1):
+        super().__init__()
+        self.x_1 = x_1
+
+    def forward(self, x_t, t, is_null=None):
+        return (self.x_1 - x_t) / (1 - t[:, None, None, None])
+
+    def scales(self, x_t, t, is_null=None):
+        return (self(x_t, t),)
 
 
 def write_folder(folder: Path, captions: Sequence[str] = CAPTIONS * 8) -> Path:

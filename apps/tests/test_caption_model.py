@@ -27,7 +27,7 @@ from cf_encoders.tokenizer import SPECIALS
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from caption_tiny import CAPTIONS, CPU, IMAGE_VE, dice, model, recipe, text_model
+from caption_tiny import CAPTIONS, CPU, IMAGE_VE, Straight, dice, model, recipe, text_model
 
 PICTURES = torch.randint(0, 256, (len(CAPTIONS), 3, 16, 16), generator=dice(8), dtype=torch.uint8)
 DATA = ImageTextArrays(PICTURES, tuple((caption,) for caption in CAPTIONS), "five")
@@ -124,20 +124,6 @@ def test_writing_undoes_the_standardisation(kind):
 
 
 # ---------------------------------------------------------------------------------- the road
-
-
-class Straight(nn.Module):
-    """The velocity that leads every x_t to the x_1 of its row in time; what a perfect flow would say."""
-
-    def __init__(self, x_1):
-        super().__init__()
-        self.x_1 = x_1
-
-    def forward(self, x_t, t, is_null=None):
-        return (self.x_1 - x_t) / (1 - t[:, None, None, None])
-
-    def scales(self, x_t, t, is_null=None):
-        return (self(x_t, t),)
 
 
 @pytest.mark.parametrize("steps", [1, 7])

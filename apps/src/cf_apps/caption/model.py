@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ SAMPLING_PARTS = ("image_ve", "backbone", "decoder")
 
 @dataclass(frozen=True)
 class CaptionModel:
-    """A built model. modules: `backbone`, the frozen `decoder`, and for a learned source `image_ve` and `log_scale`."""
+    """A built model. modules: `backbone`, `decoder`, and for a learned source `image_ve` and `log_scale`."""
 
     config: CaptionConfig
     codec: ImageCodec
@@ -62,10 +63,14 @@ class CaptionModel:
         mean, std = self._statistics(z)
         return (z - mean) / std
 
-    def write(self, x_1: Float[Tensor, "b c h w"]) -> list[str]:
-        """The caption that the frozen decoder reads out of each x_1."""
+    def latent_of(self, x_1: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """z of x_1: the inverse of `standardised`."""
         mean, std = self._statistics(x_1)
-        z, decoder = x_1 * std + mean, self.decoder
+        return x_1 * std + mean
+
+    def write(self, x_1: Float[Tensor, "b c h w"]) -> list[str]:
+        """The caption that the decoder reads out of each x_1."""
+        z, decoder = self.latent_of(x_1), self.decoder
         if isinstance(decoder, AutoregressiveDecoder):
             return sentences(self.tokenizer, decoder.write(z, self.config.beams))
         return sentences(self.tokenizer, decoder.write(z, self.config.redo))
@@ -108,7 +113,8 @@ def build(
         if config.image_ve is not None:
             modules["image_ve"] = ImageVE(config.image_ve)
             modules["log_scale"] = LogScale()
-    modules["decoder"] = decoder.requires_grad_(False)
+    # the text run's own stays as it is
+    modules["decoder"] = deepcopy(decoder).requires_grad_(config.loss.decoder_weight > 0)
     return CaptionModel(config, codec, tokenizer, modules.to(device))
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cf_apps.caption.model import CaptionModel
+from cf_apps.caption.reading import reading_loss
 from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned import CaptionedImages
@@ -46,8 +47,13 @@ class CaptionTask(ModelTask):
 
     @property
     def no_decay(self) -> Collection[str]:
-        """The frozen decoder has no say in it."""
-        return spared(nn.ModuleDict({name: part for name, part in self.modules.items() if name != "decoder"}))
+        """A frozen decoder has no say in it."""
+        trained = {
+            name: part
+            for name, part in self.modules.items()
+            if any(p.requires_grad for p in part.parameters())
+        }
+        return spared(nn.ModuleDict(trained))
 
     def batch(self, first: int, size: int, rows: range | None = None) -> CaptionBatch:
         """Places first, ..., first + size - 1 of the endless shuffled stream, each with a drawn caption."""
@@ -69,6 +75,9 @@ class CaptionTask(ModelTask):
         x_0 = draws.sample(source)
         flow = flow_loss(self.model.backbone, x_0, x_1, config, generator)
         terms = {"flow": (1.0, flow.loss)}
+        if config.decoder_weight and progress >= config.decoder_from:
+            read = reading_loss(self.model, self.text, batch.captions, x_0, x_1, generator)
+            terms["decoder"] = (config.decoder_weight, read)
         if self.model.config.image_ve is None:
             return Losses(terms, flow.stats)
         log_scale = self.modules["log_scale"]()
