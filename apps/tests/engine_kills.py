@@ -49,7 +49,12 @@ def train(run: Path, steps: int, save_every: int) -> None:
 
 
 def train_until_operation(run: Path, steps: int, last: int) -> None:
-    """Die just before the file operation number `last`."""
+    die_before_operation(last)
+    train(run, steps, save_every=1)
+
+
+def die_before_operation(last: int) -> None:
+    """From here on, this process dies just before its file operation number `last`."""
     count = 0
 
     def counted(operation: Callable[..., object]) -> Callable[..., object]:
@@ -64,7 +69,6 @@ def train_until_operation(run: Path, steps: int, last: int) -> None:
 
     for module, name in ((os, "fsync"), (os, "replace"), (os, "unlink"), (os, "rmdir"), (os, "mkdir")):
         setattr(module, name, counted(getattr(module, name)))
-    train(run, steps, save_every=1)
 
 
 def main(folder: Path, how: str, steps: int, kills: int) -> None:

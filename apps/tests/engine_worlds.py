@@ -20,6 +20,7 @@ from cf_apps.engine.ranks import parallel
 from cf_apps.engine.ranks.shards import whole
 from cf_apps.engine.ranks.spread import spread_over
 from cf_apps.engine.ranks.world import ALONE, World
+from cf_apps.engine.saving import storage  # noqa: F401  the first save imports it; once here, too
 from cf_apps.engine.saving.state import named_tensors
 from cf_apps.t2i.task import T2IBatch, T2ITask
 from engine_ranks import on_ranks

@@ -195,7 +195,7 @@ def test_a_few_captions_are_learned_by_heart(kind):
 
 def test_word_after_word_a_z_between_two_captions_is_read_as_one_of_them():
     it = task(autoencoder__kl_weight=1e-6, autoencoder__decoder_kind="autoregressive", mixed=0.5)
-    optimizer = torch.optim.AdamW(it.modules.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(it.modules.parameters(), lr=5e-3)  # at 1e-2 rounding decides
     pairs = list(permutations(CAPTIONS, 2))
     for step in range(150):
         optimizer.zero_grad()

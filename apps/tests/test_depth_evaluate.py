@@ -60,7 +60,9 @@ def test_scores_are_cf_eval_s_at_the_truth_s_own_size():
     valid = torch.rand(4, 33, 47, generator=g) < 0.7
     images = torch.randint(0, 256, (4, 3, 33, 47), generator=g, dtype=torch.uint8)
     scored = Scored(DepthArrays(images, truth, valid, "toy"), OWN)
-    found = scores(scored, (16, 16), {"two": lambda x: torch.full((len(x), 16, 16), 2.0)}, Silence())["two"]
+    found = scores(scored, (16, 16), {"two": lambda x, part: torch.full((len(x), 16, 16), 2.0)}, Silence())[
+        "two"
+    ]
     by_hand = [
         depth_errors(torch.full_like(t[v], 2.0).double(), t[v].double())
         for t, v in zip(truth, valid, strict=True)
@@ -81,7 +83,9 @@ def test_a_map_without_readings_is_skipped_by_the_score():
     valid[1] = False
     scored = Scored(OneEmpty(images, torch.ones(2, 16, 16), valid, "toy"), OWN)
     assert (
-        scores(scored, (16, 16), {"one": lambda x: torch.ones(len(x), 16, 16)}, Silence())["one"]["count"]
+        scores(scored, (16, 16), {"one": lambda x, part: torch.ones(len(x), 16, 16)}, Silence())["one"][
+            "count"
+        ]
         == 1
     )
 
@@ -117,6 +121,7 @@ def test_several_test_sets_make_columns_of_their_own(monkeypatch, tmp_path):
     scoring = Scoring("two", "test", HOW, 0, Silence())
     columns = score(sampler(), scoring)
     assert list(columns) == [f"{name}: {who}" for name in "ab" for who in (FLOW, ENCODER, MEAN)]
+    assert columns[f"b: {FLOW}"] == columns[f"a: {FLOW}"]  # whatever was scored before
     assert set(show(sampler(), scoring)) == {"samples_a", "samples_b"}
 
 

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from cf_apps.engine import FitConfig, fit
 from cf_apps.engine.errors import ConfigError, RunError, UserError
 from cf_apps.engine.fit import _places
-from cf_apps.engine.ranks.watch import reason
+from cf_apps.engine.ranks.watch import Patience, Watch, reason
 from cf_apps.engine.ranks.world import ENVIRONMENT, World, joined
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -95,6 +98,26 @@ def test_the_places_of_the_ranks_are_the_places_of_the_step():
     places = [_places(settings, World(rank, 3, rank, None, CPU), 5) for rank in range(3)]
     assert places == [[(70, 3), (77, 3)], [(73, 2), (80, 2)], [(75, 2), (82, 2)]]
     assert _places(settings, World.alone(CPU), 5) == [(70, 7), (77, 7)]
+
+
+def test_a_rank_at_its_end_waits_for_the_others_without_a_collective_that_gives_up():
+    store, hasty = dist.HashStore(), Patience(beat=0.02)
+    ranks = [Watch(store, rank, 2, hasty) for rank in range(2)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ranks[0].meet)
+        time.sleep(0.1)
+        assert not waiting.done()
+        ranks[1].meet()
+        waiting.result(timeout=60)
+
+
+def test_a_rank_at_its_end_hears_of_another_s_failure():
+    store = dist.HashStore()
+    ranks = [Watch(store, rank, 2, Patience(beat=0.02)) for rank in range(2)]
+    error = ConfigError("no such picture")
+    assert ranks[1].failed(error) is error
+    with pytest.raises(RunError, match="rank 1: no such picture"):
+        ranks[0].meet()
 
 
 def test_a_reason_is_one_line():

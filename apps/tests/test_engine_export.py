@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cf_apps.engine import CheckpointError, RunError, fit, load_into, load_model
-from cf_apps.engine.saving import export
+from cf_apps.engine import CheckpointError, RunError, export, fit, load_into, load_model
 from cf_apps.engine.saving.state import named_tensors
 from torch import nn
 

@@ -11,7 +11,7 @@ from cf_apps.engine import ConfigError, FitConfig, Losses, RunError, fit, read_l
 from cf_apps.engine.commands.app import App, Ready
 from cf_apps.engine.commands.find_lr import find_lr_command
 from cf_apps.engine.commands.recipe import Recipe
-from cf_apps.engine.lr_finder import draw_sweep, find_lr
+from cf_apps.engine.lr_finder import Sweep, draw_sweep, find_lr
 from cf_apps.engine.records import Record
 from cf_apps.engine.saving.state import named_tensors
 from PIL import Image
@@ -165,3 +165,11 @@ def test_a_plot_that_cannot_be_written_names_the_way_out(tmp_path):
     sweep = find_lr(Slope(), settings(), steps=10)
     with pytest.raises(RunError, match=r"cannot write .*choose another --out"):
         draw_sweep(sweep, tmp_path / "file" / "lr.png")
+
+
+def test_a_plot_shows_the_fall_and_not_the_losses_after_it():
+    rates = np.geomspace(1e-6, 1e-1, 6)
+    sweep = Sweep(rates, losses := np.array([6.0, 6.2, 5.7, 5.4, 20.0, 640.0]), losses)
+    low, high = sweep.shown
+    assert low < 5.4 < 6.2 < high < 20.0
+    assert (6.2 - 5.4) / (high - low) == pytest.approx(0.5)  # half of its height

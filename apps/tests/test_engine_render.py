@@ -209,7 +209,7 @@ def test_a_word_that_does_not_fit_loses_as_few_letters_as_it_must(width):
 def test_captions_of_any_length_take_little_time():
     images = plain(COLOURS[0])
     for text in ("x" * 100_000, "circle " * 100_000, "ש" * 100_000):
-        start = time.monotonic()
+        start = time.process_time()  # of this process: others may keep the machine busy
         page = image_grid(images, 1, captions=[text])
-        assert time.monotonic() - start < 5
+        assert time.process_time() - start < 5
         assert page.height < 96 + 2 * GAP + 15 * MAX_LINES + 1

@@ -12,6 +12,7 @@ from cf_apps.data.shards.content import Content, Features, Ragged, token_mask
 from cf_apps.data.shards.reading import damaged, open_shard, open_shards
 from cf_apps.data.shards.records import MANIFEST, Plan, ShardRecord, begin, block_name, shards_folder
 from cf_apps.data.shards.writing import Part, ShardWriter, held_out_below
+from cf_apps.engine import files as files_module
 from cf_apps.engine.errors import ConfigError, RunError
 from cf_encoders import CachedLanguageModel, TextFeatures
 
@@ -219,12 +220,32 @@ def test_a_write_that_fails_leaves_nothing_and_says_so(tmp_path, monkeypatch):
 
 def test_leftovers_of_killed_processes_go_when_the_set_is_finished(tmp_path):
     writer = ShardWriter(tmp_path / "set", begin(tmp_path / "set", PLAN))
-    leftover = shards_folder(writer.folder) / ".000000-000000.safetensors.99.tmp"
-    leftover.write_bytes(b"half")
+    shard = shards_folder(writer.folder) / ".000000-000000.safetensors.99.tmp"
+    leftovers = [shard, *(writer.folder / f".{name}.json.99.tmp" for name in ("plan", "manifest"))]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
     writer.write_shard(0, 0, content(), [])
     writer.end_unit(0, 1)
     assert writer.finish() is not None
-    assert not leftover.exists()
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+def test_a_process_that_finishes_the_set_may_clear_away_what_another_is_writing_alike(tmp_path, monkeypatch):
+    writer = ShardWriter(tmp_path / "set", begin(tmp_path / "set", PLAN))
+    writer.write_shard(0, 0, content(), [])
+    writer.end_unit(0, 1)
+    sync = files_module.sync
+
+    def cleared(path):
+        sync(path)
+        if path.suffix == ".tmp":
+            path.unlink()  # between the writing and the renaming
+
+    monkeypatch.setattr(files_module, "sync", cleared)
+    writer.end_unit(0, 1)
+    assert writer.ended(0) == 1
+    with pytest.raises(FileNotFoundError):  # nobody else has written this one
+        writer.end_unit(1, 1)
 
 
 def test_another_plan_is_refused_and_named(tmp_path):

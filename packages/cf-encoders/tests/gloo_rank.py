@@ -1,6 +1,7 @@
 """Run by test_gather.py as one of several gloo ranks: python gloo_rank.py RANK RANKS STORE_FILE OUT_FILE."""
 
 import sys
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -34,10 +35,10 @@ class Pairs(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=draw))
         self.to(dtype)
 
-    def forward(self, x, y, group):
+    def forward(self, x, y, group, sizes):
         z, target, scale = self.source(x), self.target(y), self.scale()
         scale = scale if isinstance(scale, tuple) else (scale,)
-        return self.loss(z, target, *scale, group), retrieval_accuracy(z, target, group)
+        return self.loss(z, target, *scale, group, sizes), retrieval_accuracy(z, target, group, sizes)
 
 
 def averaged(grad: torch.Tensor, group) -> torch.Tensor:
@@ -48,16 +49,33 @@ def averaged(grad: torch.Tensor, group) -> torch.Tensor:
     return grad
 
 
-def measure(loss: str, dtype: str, sizes: tuple[int, ...], rank: int, group) -> dict:
+@contextmanager
+def gathers(kinds: list):
+    """Within the block, the type of the numbers in every gather is put down."""
+    gather = dist.all_gather_into_tensor
+
+    def noted(out, mine, group):
+        kinds.append(mine.dtype)
+        return gather(out, mine, group=group)
+
+    dist.all_gather_into_tensor = noted
+    try:
+        yield
+    finally:
+        dist.all_gather_into_tensor = gather
+
+
+def measure(loss: str, dtype: str, sizes: tuple[int, ...], rank: int, group, told: bool = False) -> dict:
     """Loss, retrieval accuracy, the gradients of one rank, and the shapes of what is held for them."""
     model = Pairs(loss, DTYPES[dtype])
     draw = torch.Generator().manual_seed(1)
     # the same numbers in both precisions
     x, y = torch.randn(sum(sizes), 5, generator=draw), torch.randn(sum(sizes), 3, generator=draw)
     x, y = (side.to(DTYPES[dtype]).split(sizes)[rank].clone().requires_grad_() for side in (x, y))
-    held = set()
-    with saved_tensors_hooks(lambda saved: held.add(tuple(saved.shape)) or saved, lambda saved: saved):
-        value, accuracy = model(x, y, group)
+    held, kinds = set(), []
+    hooks = saved_tensors_hooks(lambda saved: held.add(tuple(saved.shape)) or saved, lambda saved: saved)
+    with hooks, gathers(kinds):
+        value, accuracy = model(x, y, group, sizes if told else None)
     value.backward()
     grads = {name: averaged(parameter.grad, group) for name, parameter in model.named_parameters()}
     return {
@@ -67,6 +85,7 @@ def measure(loss: str, dtype: str, sizes: tuple[int, ...], rank: int, group) -> 
         "y": y.grad,
         "parameters": grads,
         "held": held,
+        "gathers": kinds,
     }
 
 
@@ -76,6 +95,11 @@ def refusals(rank: int) -> list[str]:
     for z in (torch.ones(2, 4 + rank), torch.ones(0, 4)):
         try:
             info_nce(z, z, torch.tensor(1.0), dist.group.WORLD)
+        except ValueError as error:
+            said.append(str(error))
+    for sizes in ((2, 3), (2, 2, 2, 2), (5, 5, 5)):
+        try:
+            info_nce(torch.ones(2, 4), torch.ones(2, 4), torch.tensor(1.0), dist.group.WORLD, sizes)
         except ValueError as error:
             said.append(str(error))
     return said
@@ -89,7 +113,9 @@ def main(rank: int, ranks: int, store: str, out: str) -> None:
         if rank in members:
             for loss in LOSSES:
                 for dtype in DTYPES:
-                    found[split, loss, dtype] = measure(loss, dtype, sizes, members.index(rank), group)
+                    own = (loss, dtype, sizes, members.index(rank), group)
+                    found[split, loss, dtype] = measure(*own)
+                    found["told", split, loss, dtype] = measure(*own, told=True)
     torch.save(found, out)
     dist.destroy_process_group()
 

@@ -84,9 +84,25 @@ def test_a_rank_holds_its_own_rows_of_the_logits_and_never_all_of_them(processes
 
 def test_ranks_that_do_not_fit_together_say_so_on_every_rank_and_do_not_hang(processes):
     for found in processes:
-        widths, empty = found["refusals"]
+        widths, empty, *sizes = found["refusals"]
         assert widths == "the ranks' latents hold [4, 5, 6] numbers; all must have one shape"
         assert "empty on every rank" in empty
+        assert len(sizes) == 3
+        assert all("are not those of the 3 ranks" in refusal for refusal in sizes)
+
+
+@pytest.mark.parametrize("loss", RANK["LOSSES"])
+@pytest.mark.parametrize("split", RANK["SPLITS"])
+def test_ranks_that_are_told_the_sizes_find_the_same_bits_and_ask_nobody(processes, split, loss):
+    members, _ = RANK["SPLITS"][split]
+    for member in members:
+        asked, told = (
+            processes[member][key] for key in ((split, loss, "float32"), ("told", split, loss, "float32"))
+        )
+        for name in ("loss", "accuracy", "x", "y"):
+            assert torch.equal(told[name], asked[name]), name
+        questions = [found["gathers"].count(torch.int64) for found in (asked, told)]
+        assert questions == [2, 0]  # of the loss and of the accuracy
 
 
 def test_without_a_group_there_is_one_rank_and_nothing_to_gather():

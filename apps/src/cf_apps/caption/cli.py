@@ -103,7 +103,7 @@ class Evaluate(EvaluateOptions):
     tools: Annotated[JavaTools, tyro.conf.arg(name="")] = field(default_factory=JavaTools)
 
     def run(self) -> None:
-        app = replace(APP, score=partial(score, protocol=self.tools.protocol()))
+        app = replace(APP, score=partial(score, protocol=self.tools.protocol))
         evaluate_command(app)(self.model, self.data, self.split, self.out, self.draw).run()
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,6 @@ import torch
 from cf_eval.captions import CaptionProtocol, score_captions
 from cf_eval.captions.meteor import Meteor
 from cf_eval.captions.spice import Spice
-from jaxtyping import UInt8
-from torch import Tensor
 
 from cf_apps.caption.sample import Captioner
 from cf_apps.caption.sources import open_captions, references
@@ -22,6 +20,7 @@ from cf_apps.data.shapes_statements import KINDS, grammatical, judge, names_ever
 from cf_apps.engine.commands.app import Columns, Pictures, Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.ranks.spread import in_order, on_main, own_parts
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.engine.watching.render import image_grid
 from cf_apps.engine.watching.report import say
@@ -66,28 +65,35 @@ class JavaTools:
 
 @dataclass(frozen=True)
 class Captioned:
-    """Pictures, what the model wrote under them, and all that is said of each."""
+    """What the model wrote under each picture, and all that is said of it."""
 
-    images: UInt8[Tensor, "n 3 s s"]
     written: list[str]
     references: list[list[str]]
 
 
-def score(captioner: Captioner, scoring: Scoring, protocol: CaptionProtocol | None = None) -> Columns:
+def score(
+    captioner: Captioner, scoring: Scoring, protocol: Callable[[], CaptionProtocol] | None = None
+) -> Columns:
     """The model's captions of the held-out pictures beside what one would get for another picture's caption.
 
     For captioned_shapes also beside a further true caption of the same picture: the most that there is to reach, as
     references leave open which of its many captions a picture gets.
+
+    Within `spread_over` the ranks caption their own pictures; words are counted by rank 0 alone, which alone asks for
+    the protocol too.
     """
+    chosen = None if protocol is None else on_main(protocol)
     data = open_captions(scoring.data, captioner.model.config.image_size).held_out(scoring.split)
     found = captioned(captioner, data, scoring.how, scoring.line, seed=scoring.seed)
     candidates = {"written": found.written, "another_picture's": _shifted(found.references)}
     if isinstance(data, CaptionedShapes):
         candidates["a_true_one"] = _further_captions(data)
-    columns = {name: words_table(texts, found.references, protocol) for name, texts in candidates.items()}
-    if isinstance(data, CaptionedShapes):
-        return {name: column | truth_table(data, candidates[name]) for name, column in columns.items()}
-    return columns
+
+    def table(texts: Sequence[str]) -> dict[str, float]:
+        words = words_table(texts, found.references, chosen)
+        return words | truth_table(data, texts) if isinstance(data, CaptionedShapes) else words
+
+    return on_main(lambda: {name: table(texts) for name, texts in candidates.items()})
 
 
 def show(captioner: Captioner, scoring: Scoring, shown: int = SHOWN) -> Pictures:
@@ -107,13 +113,13 @@ def captioned(
 ) -> Captioned:
     """One drawn caption of every picture."""
     generator = torch.Generator().manual_seed(seed)
-    indices = torch.arange(len(data))
-    images, written = [], []
-    for some in indices.split(BATCH):
-        images.append(data.batch(some).images)
-        written += captioner.captions(images[-1], how, generator)
-        line.show(len(written) / len(indices), f"{len(written)} of {len(indices)} pictures")
-    return Captioned(torch.cat(images), written, references(data, indices))
+    count, written = len(data), []
+    with own_parts(count, BATCH) as parts:
+        for part in parts:
+            images = data.batch(torch.tensor(part.places)).images
+            written += zip(part.places, captioner.captions(images, how, part.of(generator)), strict=True)
+            line.show(part.places.stop / count, f"{part.places.stop} of {count} pictures")
+    return Captioned(in_order(written), references(data, torch.arange(count)))
 
 
 def words_table(

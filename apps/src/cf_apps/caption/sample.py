@@ -11,6 +11,7 @@ from cf_apps.caption.model import NAME, SAMPLING_PARTS, CaptionModel, rebuild
 from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.flow import SampleConfig, carry
 from cf_apps.engine.precision import autocast, drawn_in
+from cf_apps.engine.ranks.draws import draws_of
 from cf_apps.engine.saving.export import load_into
 
 
@@ -44,6 +45,6 @@ class Captioner:
         for some in images.split(batch_size):
             with autocast(self.model.device, self.precision):
                 source = self.model.source(self.model.encode(some))
-            x_0 = source.sample(generator, how.temperature).float()
+            x_0 = draws_of(generator).sample(source, how.temperature).float()
             written += self.model.write(carry(self.model.backbone, x_0, how, self.precision).x)
         return written

@@ -81,7 +81,9 @@ class CaptionTask(ModelTask):
         if self.model.config.image_ve is None:
             return Losses(terms, flow.stats)
         log_scale = self.modules["log_scale"]()
-        learned = encoder_losses(source, x_0, target=x_1, log_scale=log_scale, group=draws.group)
+        learned = encoder_losses(
+            source, x_0, target=x_1, log_scale=log_scale, group=draws.group, sizes=draws.sizes
+        )
         terms["kl"] = (config.kl_weight, learned.terms["kl"])
         terms["encoder"] = (config.encoder_weight, draws.as_row_mean(learned.terms["contrastive"]))
         if config.mean_weight:

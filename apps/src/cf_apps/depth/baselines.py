@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cf_apps.data.depth_pairs import DepthPairs
 from cf_apps.depth.sample import Sampler
+from cf_apps.engine.ranks.spread import own_parts, summed
 
 FITTED_ON = 1024  # training pairs
 BATCH = 64
@@ -35,18 +36,22 @@ class Baselines:
 
 
 def fitted(sampler: Sampler, train: DepthPairs) -> Baselines:
-    """Fit both on the first pairs of a training set, in the scale that the model predicts in."""
+    """Fit both on the first pairs of a training set, in the scale that the model predicts in.
+
+    Within `spread_over` the ranks share the pairs and add their sums up.
+    """
     moments = _Moments(torch.zeros(5, dtype=torch.float64))
     total = torch.zeros(2, *sampler.size, dtype=torch.float64)
     scaling = sampler.model.config.scaling
     count = min(FITTED_ON, len(train))
-    for start in range(0, count, BATCH):
-        batch = train.batch(torch.arange(start, min(start + BATCH, count)))
-        depth = scaling.to_depth(scaling.to_x_1(batch.depth, batch.valid))
-        moments = moments.with_samples(sampler.means(batch.images)[batch.valid], depth[batch.valid])
-        total[0] += torch.where(batch.valid, depth, 0).sum(0)
-        total[1] += batch.valid.sum(0)
-    scale, shift = moments.line()
+    with own_parts(count, BATCH) as parts:
+        for part in parts:
+            batch = train.batch(torch.tensor(part.places))
+            depth = scaling.to_depth(scaling.to_x_1(batch.depth, batch.valid))
+            moments = moments.with_samples(sampler.means(batch.images)[batch.valid], depth[batch.valid])
+            total[0] += torch.where(batch.valid, depth, 0).sum(0)
+            total[1] += batch.valid.sum(0)
+    total, (scale, shift) = summed(total), _Moments(summed(moments.sums)).line()
     overall = total[0].sum() / total[1].sum().clamp(min=1)
     mean_map = torch.where(total[1] > 0, total[0] / total[1].clamp(min=1), overall)
     return Baselines(scale, shift, mean_map.float())

@@ -15,6 +15,7 @@ from cf_apps.depth.baselines import fitted
 from cf_apps.depth.outputs import coloured, span
 from cf_apps.depth.sample import BATCH, Sampler, stretched
 from cf_apps.engine.commands.app import Columns, Pictures, Scoring
+from cf_apps.engine.ranks.spread import Part, merged, own_parts
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.engine.watching.render import image_grid
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 FLOW, ENCODER, MEAN = "CrossFlow", "ImageVE alone", "pixel mean"
 SHOWN = 12  # pictures of a sheet
-Predict = Callable[[UInt8[Tensor, "b 3 h w"]], Float[Tensor, "b h w"]]
+Predict = Callable[[UInt8[Tensor, "b 3 h w"], Part], Float[Tensor, "b h w"]]
 
 
 def score(sampler: Sampler, scoring: Scoring) -> Columns:
@@ -34,33 +35,43 @@ def score(sampler: Sampler, scoring: Scoring) -> Columns:
     source = open_depth(scoring.data, sampler.size, scoring.seed)
     sets = source.test if scoring.split == "test" else source.val
     baselines = fitted(sampler, _same_pixels(source))
-    generator = torch.Generator().manual_seed(scoring.seed)
-    methods: dict[str, Predict] = {
-        FLOW: lambda images: sampler.draw(images, scoring.how, generator),
-        ENCODER: lambda images: baselines.encoder_alone(sampler, images),
-        MEAN: baselines.pixel_mean,
-    }
     columns = {}
     for name, scored in sets.items():
+        methods: dict[str, Predict] = {
+            FLOW: _drawn(sampler, scoring),
+            ENCODER: lambda images, part: baselines.encoder_alone(sampler, images),
+            MEAN: lambda images, part: baselines.pixel_mean(images),
+        }
         for method, values in scores(scored, sampler.size, methods, scoring.line).items():
             columns[method if len(sets) == 1 else f"{name}: {method}"] = values
     return columns
 
 
+def _drawn(sampler: Sampler, scoring: Scoring) -> Predict:
+    """The flow, with random numbers of its own: a set's score does not depend on the sets before it."""
+    generator = torch.Generator().manual_seed(scoring.seed)
+    return lambda images, part: sampler.draw(images, scoring.how, part.of(generator))
+
+
 def scores(
     scored: Scored, size: tuple[int, int], methods: Mapping[str, Predict], line: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Each method's errors on a set. The methods see pictures of `size`; depth is scored at the truth's own size."""
+    """Each method's errors on a set. The methods see pictures of `size`; depth is scored at the truth's own size.
+
+    Within `spread_over` each rank scores its own pictures; the means are exact sums, so their order moves no digit.
+    """
     metrics = {name: DepthMetrics(scored.protocol) for name in methods}
     count = len(scored.pairs)
-    for start in range(0, count, BATCH):
-        pairs = [scored.pairs.pair(i) for i in range(start, min(start + BATCH, count))]
-        images = torch.stack([resized(pair.image, *size) for pair in pairs])
-        for name, predict in methods.items():
-            found = [stretched(d, *pair.depth.shape) for d, pair in zip(predict(images), pairs, strict=True)]
-            metrics[name].add_batch(found, [p.depth for p in pairs], [p.valid for p in pairs])
-        line.show((start + len(pairs)) / count, f"{start + len(pairs)} of {count} pictures")
-    results = {name: metric.compute() for name, metric in metrics.items()}
+    with own_parts(count, BATCH) as parts:
+        for part in parts:
+            pairs = [scored.pairs.pair(i) for i in part.places]
+            images = torch.stack([resized(pair.image, *size) for pair in pairs])
+            for name, predict in methods.items():
+                depths = predict(images, part)
+                found = [stretched(d, *pair.depth.shape) for d, pair in zip(depths, pairs, strict=True)]
+                metrics[name].add_batch(found, [p.depth for p in pairs], [p.valid for p in pairs])
+            line.show(part.places.stop / count, f"{part.places.stop} of {count} pictures")
+    results = {name: merged(metric).compute() for name, metric in metrics.items()}
     return {
         name: dict(result.values) | {"count": result.count, "measured_as": {"protocol": result.protocol}}
         for name, result in results.items()

@@ -31,7 +31,9 @@ def depth_losses(
     reconstruction = None
     if config.reconstruction_weight:
         reconstruction = reconstruction_mse(pictures, model.decode(x_0))
-    encoder = encoder_losses(posterior, x_0, kl=config.kl_form, reconstruction=reconstruction)
+    encoder = encoder_losses(
+        posterior, x_0, kl=config.kl_form, group=draws.group, sizes=draws.sizes, reconstruction=reconstruction
+    )
     terms = {"flow": (1.0, flow.loss), "kl": (config.kl_weight, encoder.terms["kl"])}
     if config.reconstruction_weight:
         terms["reconstruction"] = (config.reconstruction_weight, encoder.terms["reconstruction"])

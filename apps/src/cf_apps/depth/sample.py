@@ -16,6 +16,7 @@ from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig, carry
 from cf_apps.engine.precision import drawn_in
+from cf_apps.engine.ranks.draws import draws_of
 from cf_apps.engine.saving.export import load_into
 
 BATCH = 64
@@ -47,7 +48,8 @@ class Sampler:
         self, images: UInt8[Tensor, "b 3 h w"], generator: torch.Generator, temperature: float = 1.0
     ) -> Float[Tensor, "b 1 h w"]:
         """x_0 of pictures of the model's size, one draw each; temperature 0 takes the mean."""
-        return self.model.encode(to_unit(images, self.model.device)).sample(generator, temperature)
+        posterior = self.model.encode(to_unit(images, self.model.device))
+        return draws_of(generator).sample(posterior, temperature)
 
     @torch.no_grad()
     def means(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:

@@ -46,6 +46,14 @@ class Sweep:
         """A tenth of the rate at which the smoothed loss was least."""
         return self.least / BELOW
 
+    @property
+    def shown(self) -> tuple[float, float]:
+        """The losses that a plot spans: the fall from the start to the least, and as much again around it. Beyond the
+        least the losses rise a hundredfold, and a plot of that shows no fall."""
+        least = int(self.smooth.argmin())
+        low, high = float(self.smooth[least]), float(self.smooth[: least + 1].max())
+        return low - (high - low) / 2, high + (high - low) / 2
+
     def columns(self) -> Mapping[str, Mapping[str, float]]:
         """Loss and smoothed loss at each rate, as `print_table` takes them."""
         names = [f"{rate:.2e}" for rate in self.rates]
@@ -109,6 +117,7 @@ def draw_sweep(sweep: Sweep, path: Path) -> Path:
     axis.axvline(sweep.suggestion, color="tab:orange", label=f"suggestion {sweep.suggestion:.1e}")
     axis.axvline(sweep.least, color="tab:gray", linestyle=":", label=f"least loss {sweep.least:.1e}")
     axis.set_xscale("log")
+    axis.set_ylim(*sweep.shown)
     axis.set_xlabel("learning rate")
     axis.set_ylabel("total loss")
     axis.grid(alpha=0.3)

@@ -10,7 +10,7 @@ import tyro
 
 from cf_apps.data.pictures import read_picture
 from cf_apps.engine.commands.app import Scoring, run_data
-from cf_apps.engine.commands.common import Drawing, Run, commands, sample_config
+from cf_apps.engine.commands.common import Drawing, Run, commands, sample_config, shared_out
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.watching.progress import progress_line
@@ -85,22 +85,24 @@ class Evaluate:
     draw: Annotated[Drawing, tyro.conf.arg(name="")] = field(default_factory=Drawing)
 
     def run(self) -> None:
-        device = choose_device(self.draw.device)
-        sampler = Sampler.from_run(self.model, device)
-        others = {
-            name: Other(Sampler.from_run(path, device), sample_config(path))
-            for path, name in zip(self.against, distinct_names(self.against), strict=True)
-        }
-        if taken := {"ours", "bicubic"} & set(others):
-            raise ConfigError(f"a run cannot be called {', '.join(taken)} in the table; rename its folder")
-        data = self.data or run_data(self.model)
-        if data is None:
-            raise ConfigError(f"{self.model} has no data of its own; pass --data with {APP.data}")
-        how = self.draw.over(sample_config(self.model))
-        with progress_line("enlarging") as line:
+        with shared_out(self.draw.device, "enlarging") as (world, line):
+            sampler = Sampler.from_run(self.model, world.device)
+            others = {
+                name: Other(Sampler.from_run(path, world.device), sample_config(path))
+                for path, name in zip(self.against, distinct_names(self.against), strict=True)
+            }
+            if taken := {"ours", "bicubic"} & set(others):
+                raise ConfigError(
+                    f"a run cannot be called {', '.join(taken)} in the table; rename its folder"
+                )
+            data = self.data or run_data(self.model)
+            if data is None:
+                raise ConfigError(f"{self.model} has no data of its own; pass --data with {APP.data}")
+            how = self.draw.over(sample_config(self.model))
             scoring = Scoring(data, self.split, how, self.draw.seed, line)
             columns = compare(sampler, scoring, others, self.inception)
-        print_table(f"{self.model} on {data}, {self.split}", columns, self.out)
+        if world.main:
+            print_table(f"{self.model} on {data}, {self.split}", columns, self.out)
 
 
 COMMANDS = commands(APP) | {"sample": Sample, "evaluate": Evaluate}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from cf_apps.data.picture_sets import PictureSet, open_pictures
 from cf_apps.engine.commands.app import Columns, Scoring
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.ranks.spread import Part, merged, own_parts
 from cf_apps.superres.degrade import enlarged, shrunk, to_bytes
 from cf_apps.superres.sample import BATCH, Sampler
 from cf_apps.superres.sharpness import SHARPNESS, sharpness
 
 LIMIT = 1_024  # held-out pictures that are scored
-Enlarge = Callable[[Tensor], Tensor]  # bytes (b, 3, h, w) -> bytes (b, 3, H, W)
+Enlarge = Callable[[Tensor, Part], Tensor]  # bytes (b, 3, h, w) of a part -> bytes (b, 3, H, W)
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Judges:
         if self.fid is not None:
             self.fid.add_batch(real=truth)
             self.fid.add_batch(generated=pictures)
+
+    def of_all_ranks(self) -> "Judges":
+        """What all ranks have seen, on each. PSNR and SSIM are exact sums; the moments of a distance are merged in
+        another order than one process adds them. Collective within `spread_over`."""
+        fid = None if self.fid is None else merged(self.fid)
+        return Judges(fid, merged(self.quality), merged(self.distance))
 
     def table(self) -> dict[str, Any]:
         """One column: PSNR in dB and SSIM, means over the pictures; the distance; with weights the FID."""
@@ -80,19 +86,20 @@ def compare(
     data = held_out(scoring, config.image_size)
     ways = {
         "ours": _drawn_by(sampler, scoring.how, scoring.seed),
-        "bicubic": lambda small: to_bytes(enlarged(small, config.factor)),
+        "bicubic": lambda small, part: to_bytes(enlarged(small, config.factor)),
         **{name: _drawn_by(it.sampler, it.how, scoring.seed) for name, it in others.items()},
     }
     features = None if inception is None else _inception(inception, sampler.model.device)
     judges = {name: Judges(None if features is None else FID(features)) for name in ways}
     count = min(LIMIT, len(data))
-    for first in range(0, count, BATCH):
-        truth = data.batch(torch.arange(first, min(first + BATCH, count)))
-        small = shrunk(truth, config.factor)
-        for name, enlarge in ways.items():
-            judges[name].see(enlarge(small), truth)
-        scoring.line.show((first + len(truth)) / count, f"{first + len(truth)} of {count} pictures")
-    return {name: judge.table() for name, judge in judges.items()}
+    with own_parts(count, BATCH) as parts:
+        for part in parts:
+            truth = data.batch(torch.tensor(part.places))
+            small = shrunk(truth, config.factor)
+            for name, enlarge in ways.items():
+                judges[name].see(enlarge(small, part), truth)
+            scoring.line.show(part.places.stop / count, f"{part.places.stop} of {count} pictures")
+    return {name: judge.of_all_ranks().table() for name, judge in judges.items()}
 
 
 def held_out(scoring: Scoring, image_size: int) -> PictureSet:
@@ -118,7 +125,8 @@ def require_same_sizes(name: str, other: Sampler, ours: Sampler) -> None:
 
 
 def _drawn_by(sampler: Sampler, how: SampleConfig, seed: int) -> Enlarge:
-    return partial(sampler.enlarge_all, how=how, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return lambda small, part: sampler.enlarge_all(small, how, part.of(generator))
 
 
 def _inception(path: Path, device: torch.device) -> Features:

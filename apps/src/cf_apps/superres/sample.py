@@ -15,6 +15,7 @@ from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.precision import drawn_in
+from cf_apps.engine.ranks.draws import draws_of
 from cf_apps.engine.saving.export import load_into
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.degrade import to_bytes
@@ -114,4 +115,4 @@ class Sampler:
 
     def _noise(self, like: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
         """One field for the whole picture, drawn on the generator's device: the same whatever the model is on."""
-        return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+        return draws_of(generator).normal(like.float()).to(like)

@@ -67,7 +67,7 @@ def encoder_terms(
     """
     loss = config.loss
     inputs = ENCODER_LOSSES[loss.encoder].inputs(modules, pair, x_0)
-    found = encoder_losses(posterior, x_0, kl=loss.kl_form, group=draws.group, **inputs)
+    found = encoder_losses(posterior, x_0, kl=loss.kl_form, group=draws.group, sizes=draws.sizes, **inputs)
     terms: Terms = {}
     if "contrastive" in found.terms:
         terms["encoder"] = (loss.encoder_weight, draws.as_row_mean(found.terms["contrastive"]))

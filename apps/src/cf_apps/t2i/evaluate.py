@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from cf_eval import FrechetDistance, Result
 from cf_eval.composition import CompositionScore
+from cf_eval.scene_reader import SceneReading
 from cf_flowcore import CondOT
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,7 @@ from cf_apps.data.captioned_shapes import Split, held_out_captions, shapes_reade
 from cf_apps.data.shapes_captions import OPEN, Caption
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.precision import autocast
+from cf_apps.engine.ranks.spread import in_order, merged, own_parts
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.sample import Sampler
 
@@ -60,19 +62,28 @@ def score_composition(
     seed: int = 0,
     split: Split = "test",
 ) -> Scored:
-    """Draw the held-out captions of captioned_shapes and read the pictures back."""
+    """Draw the held-out captions of captioned_shapes and read the pictures back.
+
+    Within `spread_over` the ranks draw and read their own pictures, and all count what all have read.
+    """
     said = held_out_captions(per_task, split=split)
     unsaid = held_out_captions(per_task_open, split=split, rates=OPEN)
     texts = [caption.text for caption in (*said, *unsaid)]
-    images = torch.cat(list(draw_in_turn(sampler, texts, how, line, seed)))
-    score, right = read_back(images[: len(said)], said)
-    open_score, _ = read_back(images[len(said) :], unsaid)
+    generator, reader, seen = torch.Generator().manual_seed(seed), shapes_reader(), []
+    with own_parts(len(texts), BATCH) as parts:
+        for part in parts:
+            images = sampler.draw([texts[i] for i in part.places], how, part.of(generator))
+            seen += [(i, both) for i, *both in zip(part.places, images, reader(images), strict=True)]
+            line.show(part.places.stop / len(texts), f"{part.places.stop} of {len(texts)} captions")
+    images, readings = zip(*in_order(seen), strict=True)
+    score, right = counted(readings[: len(said)], said)
+    open_score, _ = counted(readings[len(said) :], unsaid)
     return Scored(
         score.compute(),
         score.by_attribute(),
         open_score.compute()["overall"],
         [caption.text for caption in said],
-        images[: len(said)],
+        torch.stack(images[: len(said)]),
         right,
     )
 
@@ -94,7 +105,13 @@ def read_back(
 ) -> tuple[CompositionScore, list[bool]]:
     """The score of pictures of captioned shapes, and which of them show what their caption says."""
     reader = shapes_reader()
-    readings = [reading for part in images.split(BATCH) for reading in reader(part)]
+    return counted([reading for part in images.split(BATCH) for reading in reader(part)], captions)
+
+
+def counted(
+    readings: Sequence[SceneReading], captions: Sequence[Caption]
+) -> tuple[CompositionScore, list[bool]]:
+    """The same of pictures that are read already."""
     score = CompositionScore()
     return score, score.add_batch(readings, [caption.expectation for caption in captions])
 
@@ -125,17 +142,23 @@ def score_pairs(
 def colour_distance(
     sampler: Sampler, data: CaptionedImages, how: SampleConfig, line: Progress, *, limit: int, seed: int
 ) -> Result:
-    """The Fréchet distance between the 4 x 4 mean colours of pictures of the first captions and the true ones."""
+    """The Fréchet distance between the 4 x 4 mean colours of pictures of the first captions and the true ones.
+
+    Within `spread_over` each rank draws and sums up its own pictures; merged, the moments are those of all to rounding.
+    """
     if len(data) < 2:
         raise DataError(
             f"{data.name} holds {len(data)} images; a distance needs at least 2, so give more pairs"
         )
-    truth = data.batch(torch.arange(min(limit, len(data))))
+    count, generator = min(limit, len(data)), torch.Generator().manual_seed(seed)
     distance = FrechetDistance(_mean_colours, feature_space=f"mean colours of {POOLED} x {POOLED} cells")
-    drawn = draw_in_turn(sampler, truth.captions, how, line, seed)
-    for generated, real in zip(drawn, truth.images.split(BATCH), strict=True):
-        distance.add_batch(generated=generated, real=real.float() / 255)
-    return distance.compute()
+    with own_parts(count, BATCH) as parts:
+        for part in parts:
+            truth = data.batch(torch.tensor(part.places))
+            drawn = sampler.draw(truth.captions, how, part.of(generator))
+            distance.add_batch(generated=drawn, real=truth.images.float() / 255)
+            line.show(part.places.stop / count, f"{part.places.stop} of {count} captions")
+    return merged(distance).compute()
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def _encoder(
 ) -> tuple[Terms, dict[str, Tensor]]:
     """The encoder's losses and what tells of its health; of a frozen one only the latter."""
     if model.config.stage_at(progress) == "flow":
-        return {}, encoder_losses(posterior, x_0).statistics
+        return {}, encoder_losses(posterior, x_0, group=draws.group, sizes=draws.sizes).statistics
     return encoder_terms(model.config, model.modules, Pair(text, x_1, seen), posterior, x_0, progress, draws)
 
 

@@ -146,6 +146,7 @@ def _paper(image_size: int, backbone: str, steps: int) -> Recipe[T2IConfig]:
         warmup_steps=5_000,
         ema_decay=0.9999,
         precision="auto",
+        prefetch=2,  # a step must not wait for 1,024 samples to be read
         log_every=50,
         save_every=10_000,
     )

@@ -14,6 +14,7 @@ from cf_apps.engine.commands.app import task_run
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig, carry
 from cf_apps.engine.precision import autocast, drawn_in
+from cf_apps.engine.ranks.draws import draws_of
 from cf_apps.engine.saving.export import load_into
 from cf_apps.t2i.model import SAMPLING_PARTS, T2IModel, Velocity, rebuild
 
@@ -97,7 +98,7 @@ class Sampler:
 def drawn(posterior: DiagonalGaussian, generator: Draws, temperature: float) -> Float[Tensor, "b c h w"]:
     """x_0 of each row. With a generator for each, a row is what it would be in any other batch."""
     if isinstance(generator, torch.Generator):
-        return posterior.sample(generator, temperature)
+        return draws_of(generator).sample(posterior, temperature)
     if len(generator) != len(posterior.mean):
         raise ValueError(f"{len(generator)} generators for {len(posterior.mean)} captions; pass one for each")
     rows = zip(posterior.mean.split(1), posterior.logvar.split(1), generator, strict=True)

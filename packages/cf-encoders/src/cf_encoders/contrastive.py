@@ -1,6 +1,7 @@
 """L_Enc = CLIP(z_0, z_hat): symmetric InfoNCE with a learned temperature (CrossFlow sec. 4.4.1, app. A)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,15 +37,18 @@ def info_nce(
     target: Float[Tensor, "b *d"],
     log_scale: Float[Tensor, ""],
     group: Group | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of CE(logits) and CE(logits^T); logits_ij = exp(log_scale) cos(z_i, target_j), truth i = j.
 
     With a process `group` the negatives are those of all its ranks, which may hold different numbers of pairs, and
     the gradient reaches them. The mean of the ranks' losses is the loss of the whole batch B in one process, and so
     is the mean of their gradients, which is what DDP takes. A rank's logits are (b, B), never (B, B).
+
+    sizes: how many pairs each rank holds, where the caller knows it; else the ranks are asked, see `whole_batch`.
     """
     z, target = directions(z), directions(target)
-    batch = whole_batch(z, group)
+    batch = whole_batch(z, group, sizes)
     truth = batch.places(z.device)
     scale = widen(log_scale).exp()  # the public code forgets this exp
     z_to_target = F.cross_entropy(products(scale * z, batch.gather(target)), truth, reduction="sum")
@@ -54,14 +58,17 @@ def info_nce(
 
 @torch.no_grad()
 def retrieval_accuracy(
-    z: Float[Tensor, "b *d"], target: Float[Tensor, "b *d"], group: Group | None = None
+    z: Float[Tensor, "b *d"],
+    target: Float[Tensor, "b *d"],
+    group: Group | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """Share of the z, of all ranks, whose nearest target of the whole batch, by cosine, is their own.
 
-    The same number on every rank of the group.
+    The same number on every rank of the group. sizes: as for `info_nce`.
     """
     z, target = directions(z), directions(target)
-    batch = whole_batch(z, group)
+    batch = whole_batch(z, group, sizes)
     nearest = products(z, batch.gather(target)).argmax(dim=1)
     return batch.total((nearest == batch.places(z.device)).sum().float()) / batch.rows
 

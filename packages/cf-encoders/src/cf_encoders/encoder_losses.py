@@ -5,7 +5,7 @@ pictures do, for a flow loss can look its best when the source is broken.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -43,11 +43,13 @@ def encoder_losses(
     target: Float[Tensor, "b *d"] | None = None,
     log_scale: Float[Tensor, ""] | None = None,
     group: Group | None = None,
+    sizes: Sequence[int] | None = None,
     reconstruction: Float[Tensor, "b"] | None = None,
 ) -> EncoderLosses:
     """Means over the batch of the encoder's losses, by name, with what tells a collapse.
 
-    z_0: the sample of `posterior` that also enters the flow.
+    z_0: the sample of `posterior` that also enters the flow. group, sizes: the ranks among which the batch lies, and
+    how many rows each holds where the caller knows it, as `info_nce` takes them.
 
     terms:
         kl              of the form named, over the latent as `kl_reduction` says   (`kl_weight` gives its weight)
@@ -55,7 +57,7 @@ def encoder_losses(
         reconstruction  the mean of `reconstruction`, one number per sample (reconstruction.py), where given
 
     statistics: `DiagonalGaussian.statistics()`, and
-        readable        share of z_0 whose nearest mean of this batch, by cosine, is their own: can the flow still
+        readable        share of z_0 whose nearest mean, of all ranks, by cosine, is their own: can the flow still
                         see which caption it started from? Needs no target, and no second draw
         retrieval       share of means whose nearest target, of all ranks, is their own; where there is a target
     """
@@ -69,10 +71,11 @@ def encoder_losses(
         raise ValueError(f"z_0 is {z}, but the posterior {mean}; pass posterior.sample()")
     mean = posterior.mean.detach()
     terms = {"kl": KL_FORMS[kl](posterior, kl_reduction).mean()}
-    statistics = posterior.statistics() | {"readable": retrieval_accuracy(z_0.detach(), mean)}
+    readable = retrieval_accuracy(z_0.detach(), mean, group, sizes)
+    statistics = posterior.statistics() | {"readable": readable}
     if target is not None and log_scale is not None:
-        terms["contrastive"] = info_nce(z_0, target, log_scale, group)
-        statistics["retrieval"] = retrieval_accuracy(mean, target.detach(), group)
+        terms["contrastive"] = info_nce(z_0, target, log_scale, group, sizes)
+        statistics["retrieval"] = retrieval_accuracy(mean, target.detach(), group, sizes)
     if reconstruction is not None:
         terms["reconstruction"] = reconstruction.mean()
     return EncoderLosses(terms, statistics)

@@ -1,5 +1,6 @@
 """One batch spread over the ranks of a process group: gathered whole, its gradient sent back to where it belongs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,25 +53,41 @@ class WholeBatch:
         return x
 
 
-def whole_batch(x: Float[Tensor, "b d"], group: Group | None) -> WholeBatch:
-    """Ask all ranks of the group how many rows they hold; without a group there is one rank.
+def whole_batch(
+    x: Float[Tensor, "b d"], group: Group | None, sizes: Sequence[int] | None = None
+) -> WholeBatch:
+    """How many rows all ranks of the group hold; without a group there is one rank.
 
-    All ranks must call it. Raises ValueError on all of them where the rows differ in width, or nobody holds any.
+    sizes: of each rank, in rank order, where the caller knows them. Else all ranks are asked: a collective more, which
+    waits for the GPU, after which ValueError is raised on all ranks where the rows differ in width. All ranks must call
+    it alike. Raises ValueError where nobody holds any row, or this rank not as many as `sizes` says.
     """
     if group is None:
         batch = WholeBatch((len(x),), 0, None)
+    elif sizes is not None:
+        batch = _told(x, group, sizes)
     else:
         mine = torch.tensor([x.shape], device=x.device)
         everyone = mine.new_empty(dist.get_world_size(group), 2)
         dist.all_gather_into_tensor(everyone, mine, group=group)
         # waits for the GPU: without the sizes nothing can be laid out
-        sizes, widths = everyone.T.tolist()
+        rows, widths = everyone.T.tolist()
         if len(set(widths)) > 1:
             raise ValueError(f"the ranks' latents hold {widths} numbers; all must have one shape")
-        batch = WholeBatch(tuple(sizes), dist.get_rank(group), group)
+        batch = WholeBatch(tuple(rows), dist.get_rank(group), group)
     if not batch.rows:
         raise ValueError("the batch is empty on every rank; there is no pair to contrast")
     return batch
+
+
+def _told(x: Float[Tensor, "b d"], group: Group, sizes: Sequence[int]) -> WholeBatch:
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    if len(sizes) != ranks or sizes[rank] != len(x):
+        raise ValueError(
+            f"sizes {list(sizes)} are not those of the {ranks} ranks: rank {rank} holds {len(x)} rows; leave them out "
+            "and the ranks are asked"
+        )
+    return WholeBatch(tuple(sizes), rank, group)
 
 
 class _Gather(torch.autograd.Function):

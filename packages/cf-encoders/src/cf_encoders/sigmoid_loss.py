@@ -3,6 +3,8 @@
 Every pair is a yes-or-no question of its own, so no sum over the batch stands under a logarithm.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -35,15 +37,17 @@ def sigmoid_loss(
     log_scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
     group: Group | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """-1/B sum_ij log sigmoid(y_ij logits_ij); logits_ij = exp(log_scale) cos(z_i, target_j) + bias, y_ii = 1, else -1.
 
     The sum runs over all B^2 pairs and is divided by B, as SigLIP has it. With a process `group` these are the pairs
     of all its ranks; the mean of the ranks' losses, and of their gradients as DDP takes it, is that of the whole
     batch in one process, also where ranks hold different numbers of pairs. A rank's logits are (b, B).
+    sizes: as for `info_nce`.
     """
     z, target = directions(z), directions(target)
-    batch = whole_batch(z, group)
+    batch = whole_batch(z, group, sizes)
     logits = products(widen(log_scale).exp() * z, batch.gather(target)) + widen(bias)
     own = torch.zeros_like(logits).scatter_(1, batch.places(z.device)[:, None], 1.0)
     return batch.mean_weight * F.binary_cross_entropy_with_logits(logits, own, reduction="sum")

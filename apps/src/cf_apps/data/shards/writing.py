@@ -15,6 +15,7 @@ from cf_apps.data.shards.content import Content
 from cf_apps.data.shards.reading import open_shard
 from cf_apps.data.shards.records import (
     MANIFEST,
+    PLAN,
     SKIPPED,
     Manifest,
     Plan,
@@ -106,7 +107,8 @@ class ShardWriter:
         return record
 
     def end_unit(self, unit: int, blocks: int) -> None:
-        write(self._end(unit), UnitEnd(blocks))
+        """Say that a unit was read to its end; every process that reads it there says the same."""
+        _write_alike(self._end(unit), UnitEnd(blocks))
 
     def remove(self, name: str) -> None:
         """Forget a shard, so that it is made again."""
@@ -144,8 +146,9 @@ class ShardWriter:
             skipped=sum(len(record.skipped) for record in records),
             cut=sum(record.cut for record in records),
         )
-        write(self.folder / MANIFEST, manifest)
-        for leftover in shards_folder(self.folder).glob(".*.tmp"):  # of processes that were killed
+        _write_alike(self.folder / MANIFEST, manifest)
+        leftovers = ("shards/.*.tmp", f".{PLAN}.*.tmp", f".{MANIFEST}.*.tmp")  # of processes that were killed
+        for leftover in (path for pattern in leftovers for path in self.folder.glob(pattern)):
             leftover.unlink(missing_ok=True)
         return manifest
 
@@ -199,6 +202,19 @@ def _counted(record: ShardRecord, content: Content, share: float) -> ShardRecord
 def _measured(path: Path) -> dict[str, int | str]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _write_alike(path: Path, record: UnitEnd | Manifest) -> None:
+    """Write what several processes write, all of them the same.
+
+    One that finishes the set clears temporary files away, and may take one that is being written here: then `path` is
+    there already, from another process.
+    """
+    try:
+        write(path, record)
+    except FileNotFoundError:
+        if not path.is_file():
+            raise
 
 
 def _cannot_write(folder: Path, error: Exception) -> str:

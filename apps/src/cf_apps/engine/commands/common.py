@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,11 +20,11 @@ from cf_apps.engine.files import write_text
 from cf_apps.engine.fit import FitResult
 from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.ranks.spread import spread_over
-from cf_apps.engine.ranks.world import joined
+from cf_apps.engine.ranks.world import World, joined
 from cf_apps.engine.run import commit, free_folder, read_config, versions
 from cf_apps.engine.watching.curves import curves
 from cf_apps.engine.watching.log import read_log
-from cf_apps.engine.watching.progress import Silence, progress_line
+from cf_apps.engine.watching.progress import Progress, Silence, progress_line
 from cf_apps.engine.watching.render import save_png
 from cf_apps.engine.watching.report import print_table, say
 
@@ -104,6 +106,17 @@ def sample_config(run: Path) -> SampleConfig:
     return SampleConfig(**read_config(run)["task"]["config"]["sample"])
 
 
+@contextmanager
+def shared_out(device: str, label: str) -> Iterator[tuple[World, Progress]]:
+    """The ranks that torchrun started, among which drawing and measuring are shared out, and rank 0's progress line."""
+    with (
+        joined(device) as world,
+        spread_over(world),
+        progress_line(label) if world.main else Silence() as line,
+    ):
+        yield world, line
+
+
 def commands(app: App[Any, Any]) -> dict[str, type]:
     """`train`, `evaluate`, `demo` and `find-lr` of a task; it adds its own `sample`."""
     return {
@@ -151,14 +164,12 @@ def evaluate_command(app: App[Any, Any]) -> type:
 
         def run(self) -> None:
             data = self.data or run_data(self.model)
-            with joined(self.draw.device) as world, spread_over(world):
+            with shared_out(self.draw.device, "drawing") as (world, line):
                 sampler = app.open(self.model, world.device)
                 if data is None:
                     raise ConfigError(f"{self.model} has no data of its own; pass --data with {app.data}")
                 how = self.draw.over(sample_config(self.model))
-                with progress_line("drawing") if world.main else Silence() as line:
-                    scoring = Scoring(data, self.split, how, self.draw.seed, line)
-                    columns = app.score(sampler, scoring)
+                columns = app.score(sampler, Scoring(data, self.split, how, self.draw.seed, line))
             if world.main:
                 print_table(f"{self.model} on {data}, {self.split}", columns, self.out)
 

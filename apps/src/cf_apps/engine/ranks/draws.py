@@ -72,11 +72,11 @@ class Draws:
         )
         return self._mine(drawn).to(like.device)
 
-    def sample(self, posterior: DiagonalGaussian) -> Float[Tensor, "b *d"]:
-        """z ~ q, as `posterior.sample(generator)` draws it."""
+    def sample(self, posterior: DiagonalGaussian, temperature: float = 1.0) -> Float[Tensor, "b *d"]:
+        """z ~ q, as `posterior.sample(generator, temperature)` draws it."""
         if self.rows is None:
-            return posterior.sample(self.generator)
-        return posterior.mean + posterior.std * self.normal(posterior.mean)
+            return posterior.sample(self.generator, temperature)
+        return posterior.mean + temperature * posterior.std * self.normal(posterior.mean)
 
     def uniform(self, b: int, *shape: int, dtype: torch.dtype | None = None) -> Float[Tensor, "b *d"]:
         """Numbers in [0, 1), on the generator's device, one row a sample."""
@@ -116,6 +116,11 @@ class Draws:
     # --------------------------------------------------------------------------------- means over the whole batch
 
     @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """How many rows each rank holds, which losses with negatives take as `sizes`; None for a whole batch."""
+        return None if self.world is None else tuple(map(len, self.world.shares(self.total)))
+
+    @property
     def group(self) -> Group | None:
         """What losses with negatives take as `group`; None for a whole batch."""
         return None if self.world is None else self.world.group
@@ -124,8 +129,8 @@ class Draws:
         """The rows of all ranks, without gradient; x itself where this is all. Collective."""
         if self.rows is None:
             return x
-        world = self._world()
-        sizes = tuple(len(rows) for rows in world.shares(self.total))
+        world, sizes = self._world(), self.sizes
+        assert sizes is not None
         whole = WholeBatch(sizes, world.rank, world.group).gather(x.detach().flatten(1))
         return whole.view(self.total, *x.shape[1:])
 

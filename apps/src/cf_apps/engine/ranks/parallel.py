@@ -85,7 +85,10 @@ class Replicated:
             process_group=world.group,
             broadcast_buffers=False,  # ranks that see the same make the same of them
             gradient_as_bucket_view=True,  # no second copy of the gradients
-            find_unused_parameters=True,  # a stage of training may leave parts of a model out
+            # A stage of training, or a loss of somebody's own task, may leave parts of a model out. No one can tell
+            # before the step, and they must get no gradient at all. It costs a walk over the graph: 0.8 ms of a step
+            # of 290 ms (t2i, 275 parameters, one CPU thread).
+            find_unused_parameters=True,
         )
 
     def call(self, act: Callable[[], T]) -> T:

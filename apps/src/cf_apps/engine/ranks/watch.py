@@ -45,7 +45,7 @@ class Watch:
 
     def __init__(self, store: Any, rank: int, size: int, patience: Patience | None = None) -> None:
         self._store = PrefixStore("watch", store.clone())
-        self._rank, self._neighbour = rank, (rank + 1) % size
+        self._rank, self._size, self._neighbour = rank, size, (rank + 1) % size
         self._patience = patience if patience is not None else Patience()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
@@ -57,6 +57,18 @@ class Watch:
         """Every rank is here and well: from now on nobody looks."""
         self._ended.set()
         self._thread.join()
+
+    def meet(self) -> None:
+        """Wait at the end of this rank's work until all have come to theirs, however much later: shares of shards to
+        extract may differ by hours, and a collective would give up on the others. RunError when one fails meanwhile.
+        """
+        self._store.set(f"at the end/{self._rank}", "1")
+        everyone, pause = [f"at the end/{rank}" for rank in range(self._size)], 0.01
+        while not self._store.check(everyone):
+            if self._store.check([FAILED]):
+                raise RunError(self._store.get(FAILED).decode())
+            time.sleep(pause)
+            pause = min(2 * pause, self._patience.beat)
 
     def failed(self, error: BaseException) -> BaseException:
         """Tell the others of an error of this rank's; returns what to raise: where another failed first, its reason."""

@@ -153,6 +153,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     try:
         world = World(rank, size, local_rank, dist.group.WORLD, own)
         yield world
+        watch.meet()
         world.wait()  # else a rank that has ended would look like one that died
     except BaseException as error:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler

@@ -5,6 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from cf_apps.engine.commands.common import Drawing, sample_config
 from cf_apps.engine.device import choose_device
 from cf_apps.engine.errors import ConfigError
@@ -45,11 +47,11 @@ class T2IDrawing(Drawing):
         how = replace(how, temperature=0.0) if self.x0 == "mean" else how
         return replace(how, scale=1.0) if self.guidance == "none" else how
 
-    def open(self, model: str) -> tuple[Sampler, SampleConfig]:
-        """The sampler of a run folder or of `tiny`, and how it draws."""
+    def open(self, model: str, device: torch.device | None = None) -> tuple[Sampler, SampleConfig]:
+        """The sampler of a run folder or of `tiny`, and how it draws. device: of this rank, where there are several."""
         run = run_folder(model)
         how = self.over(sample_config(run))
-        sampler = Sampler.from_run(run, choose_device(self.device))
+        sampler = Sampler.from_run(run, device or choose_device(self.device))
         if self.weak is not None:
             sampler = replace(sampler, weak=weak_velocity(self.weak, sampler))
         return sampler, how

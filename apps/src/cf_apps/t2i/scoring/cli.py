@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cf_apps.engine.commands.app import Scoring, run_data
-from cf_apps.engine.commands.common import Drawing
+from cf_apps.engine.commands.common import Drawing, shared_out
 from cf_apps.engine.device import describe_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.run import commit, versions
@@ -54,13 +54,15 @@ class Evaluate:
         if self.prompts is None and paths != JudgePaths():
             raise ConfigError("--detector, --clip and --architecture judge prompts: give --prompts as well")
         on = self.prompts or data_of(self.model, self.data)
-        sampler, how = self.draw.open(self.model)
-        with progress_line("drawing") as line:
+        with shared_out(self.draw.device, "drawing") as (world, line):
+            sampler, how = self.draw.open(self.model, world.device)
             if self.prompts is not None:
                 asked = PromptScoring(self.prompts, paths, how, line, self.count, self.draw.seed)
                 columns = score_prompts(sampler, asked)
             else:
                 columns = score(sampler, Scoring(on, self.split, how, self.draw.seed, line))
+        if not world.main:
+            return
         print_table(f"{self.model} on {on}", columns, self.out)
         for column in columns.values() if self.prompts is not None else ():
             say(f"by {column['measured_as']['protocol']}")  # without it the number says little

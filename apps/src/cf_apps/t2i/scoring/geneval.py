@@ -4,7 +4,7 @@ Each picture is the one that `crossflow t2i sample --prompts` writes for the sam
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from cf_apps.engine.commands.app import Columns
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.ranks.spread import merged, own_parts, ranks
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.engine.watching.render import to_bytes
 from cf_apps.t2i.drawing.pictures import Picture, drawn, wanted
@@ -65,9 +66,8 @@ def score_geneval(sampler: Sampler, scoring: PromptScoring) -> dict[str, object]
     device = sampler.model.device
     metric = GenEval(detector_of(scoring.paths, device), colours_of(scoring.paths, device))
     prompts = geneval_prompts()
-    for picture, image in _pictures(sampler, scoring):
-        metric.add(image, prompts[picture.index])
-    return _column(metric.compute())
+    see(sampler, scoring, lambda picture, image: metric.add(image, prompts[picture.index]))
+    return _column(merged(metric).compute())
 
 
 def score_clip(sampler: Sampler, scoring: PromptScoring) -> dict[str, object]:
@@ -75,17 +75,21 @@ def score_clip(sampler: Sampler, scoring: PromptScoring) -> dict[str, object]:
     from cf_eval import ClipScore
 
     metric = ClipScore(clip_of(scoring.paths, sampler.model.device), CONVENTION)
-    for picture, image in _pictures(sampler, scoring):
-        metric.add_batch(image[None], [picture.caption])
-    return _column(metric.compute())
+    see(sampler, scoring, lambda picture, image: metric.add_batch(image[None], [picture.caption]))
+    return _column(merged(metric).compute())
 
 
-def _pictures(sampler: Sampler, scoring: PromptScoring) -> Iterator[tuple[Picture, UInt8[Tensor, "3 H W"]]]:
+def see(
+    sampler: Sampler, scoring: PromptScoring, judge: Callable[[Picture, UInt8[Tensor, "3 H W"]], object]
+) -> None:
+    """Draw all pictures and show each to the judge; within `spread_over` each rank's judge sees its own."""
     prompts = named_prompts(scoring.prompts)
     require_short(sampler.model, prompts)
     pictures = wanted([prompt.text for prompt in prompts], scoring.count, scoring.seed)
-    for picture, image in drawn(sampler, pictures, scoring.how, scoring.batch_size, scoring.line):
-        yield picture, to_bytes(image)
+    with own_parts(len(pictures), scoring.batch_size * ranks()) as parts:  # full batches on every rank
+        own = [pictures[place] for part in parts for place in part.places]
+        for picture, image in drawn(sampler, own, scoring.how, scoring.batch_size, scoring.line):
+            judge(picture, to_bytes(image))
 
 
 def _column(result: "Result") -> dict[str, object]:
