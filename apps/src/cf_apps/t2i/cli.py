@@ -1,6 +1,7 @@
 """The commands of `crossflow t2i`."""
 
 from dataclasses import dataclass, field, replace
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,8 @@ from cf_apps.data.sources import EMOJI, SHAPES
 from cf_apps.engine.commands.common import TrainOptions, train_here
 from cf_apps.engine.commands.find_lr import find_lr_command
 from cf_apps.engine.commands.recipe import parse_overrides
+from cf_apps.engine.device import describe_device
+from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.ranks.world import joined
 from cf_apps.engine.watching.progress import progress_line
 from cf_apps.engine.watching.report import print_table, say
@@ -18,9 +21,14 @@ from cf_apps.t2i.app import APP
 from cf_apps.t2i.demo import demo
 from cf_apps.t2i.drawing.cli import Arithmetic, Interpolate, Sample
 from cf_apps.t2i.drawing.options import run_folder
+from cf_apps.t2i.dry.report import report, show
+from cf_apps.t2i.dry.run import DryRequest, dry_run
 from cf_apps.t2i.extract.command import SHARD_SIZE, ExtractRequest, extract
 from cf_apps.t2i.import_public import ImportRequest, import_public, kind_of, missing
+from cf_apps.t2i.scaling.table import markdown, scaling_rows
 from cf_apps.t2i.scoring.cli import Evaluate, Guidance
+
+NOWHERE = Path()  # where --out was not given
 
 
 @dataclass(frozen=True)
@@ -43,19 +51,50 @@ class Demo:
 class Train(TrainOptions):
     """Train a preset into a run folder."""
 
+    out: Path = NOWHERE
+    """Run folder to make; a dry run may go without, and then keeps nothing."""
     preset: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(APP.presets)}.")] = APP.default
     data: Annotated[str | None, tyro.conf.arg(help=f"Takes {APP.data}; the preset's own if not given.")] = (
         None
     )
     init: Path | None = None
     """A run to start from, of the same shape, or of half the resolution, which is grown."""
+    dry: bool = False
+    """Try it out: extract from drawn pictures with random frozen parts, two steps, checkpoint, export, and the cost."""
+    layers: int | None = None
+    """With --dry: the most blocks of every stage, for a small machine; all if not given."""
 
     def run(self) -> None:
+        if self.dry:
+            self._run_dry()
+            return
+        if self.out == NOWHERE:
+            raise ConfigError("no --out; give the run folder to make, for example --out runs/mine")
+        if self.layers is not None:
+            raise ConfigError("--layers is for --dry; to train fewer blocks set backbone.stages")
         request = self.request()
         if self.init is not None:
             init = str(run_folder(str(self.init)).resolve())
             request = replace(request, overrides={**(request.overrides or {}), "init": init})
         train_here(APP, request, self.device)
+
+    def _run_dry(self) -> None:
+        fixed = {
+            "--data": self.data, "--init": self.init, "--steps": self.steps, "--max-seconds": self.max_seconds,
+            "--lr": self.lr, "--resume": self.resume or None,
+        }  # fmt: skip
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise ConfigError(
+                f"{', '.join(given)} cannot go with --dry: it draws its own pictures and makes two steps"
+            )
+        out = None if self.out == NOWHERE else self.out
+        request = DryRequest(
+            self.preset, self.layers, self.batch_size, out, self.seed, parse_overrides(self.set)
+        )
+        with joined(self.device) as world, dry_run(request, world) as (folder, run):
+            if world.main:
+                about = {"preset": self.preset, "layers": self.layers, "processes": world.size}
+                show(report(folder, run, about | describe_device(world.device)), out)
 
 
 @dataclass(frozen=True)
@@ -129,6 +168,20 @@ class Extract:
             say(sentence)
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """Reckon memory, network and time of training presets on H100s, by the model of docs/scaling.md."""
+
+    preset: list[str] = field(default_factory=lambda: ["paper-256", "paper-512"])
+    gpus: list[int] = field(default_factory=lambda: [8, 64, 512])
+    json: bool = False
+    """As JSON; else as a table in Markdown."""
+
+    def run(self) -> None:
+        rows = scaling_rows(self.preset, self.gpus)
+        say(dumps(rows, indent=1) if self.json else markdown(rows))
+
+
 COMMANDS = {
     "demo": Demo,
     "extract": Extract,
@@ -136,6 +189,7 @@ COMMANDS = {
     "sample": Sample,
     "evaluate": Evaluate,
     "find-lr": find_lr_command(APP),
+    "scaling": Scaling,
     "guidance": Guidance,
     "interpolate": Interpolate,
     "arithmetic": Arithmetic,

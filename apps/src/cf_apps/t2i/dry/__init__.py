@@ -1,0 +1,1 @@
+"""A preset tried out: its whole road once, with random frozen parts, and what it costs."""
