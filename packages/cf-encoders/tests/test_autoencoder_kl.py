@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip instal
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-ROUNDING = 1e-6  # float32, numbers near 1
+DOUBLE = CodecOptions(dtype=torch.float64, decode_dtype=torch.float64)
+ROUNDING = 1e-12  # float64, numbers near 1
 OLD_NAMES = (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn"))
 
 
@@ -65,17 +67,18 @@ def copied(folder, to, state=None, **config):
 
 
 def test_latents_are_diffusers_mean_shifted_then_scaled(folder, vae, images):
-    codec = AutoencoderKLCodec.from_pretrained(folder)
+    codec, images = AutoencoderKLCodec.from_pretrained(folder, options=DOUBLE), images.double()
     assert codec.latent_shape(20, 28) == (4, 5, 7)
-    mean = vae.encode(2 * images - 1).latent_dist.mean
+    mean = deepcopy(vae).double().encode(2 * images - 1).latent_dist.mean
     torch.testing.assert_close(codec.encode(images), (mean - 0.3) * 0.7, atol=ROUNDING, rtol=ROUNDING)
 
 
 def test_images_are_diffusers_decoded_and_clamped(folder, vae, latent):
-    images = (vae.decode(latent / 0.7 + 0.3).sample + 1) / 2
+    latent = latent.double()
+    images = (deepcopy(vae).double().decode(latent / 0.7 + 0.3).sample + 1) / 2
     assert images.min() < 0
     assert images.max() > 1
-    decoded = AutoencoderKLCodec.from_pretrained(folder).decode(latent)
+    decoded = AutoencoderKLCodec.from_pretrained(folder, options=DOUBLE).decode(latent)
     torch.testing.assert_close(decoded, images.clamp(0, 1), atol=ROUNDING, rtol=ROUNDING)
 
 
