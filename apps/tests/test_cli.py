@@ -318,7 +318,7 @@ def test_help_fits_on_a_screen(words, capsys, monkeypatch):
     assert lines[0].startswith(("usage: crossflow", "crossflow:"))
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"import"}))  # it draws nothing
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"import", "scaling"}))  # they draw nothing
 def test_help_shows_defaults(command, capsys):
     text = " ".join(" ".join(shown(capsys, ["t2i", command, "--help"])).replace("│", " ").split())
     assert "(default: 0)" in text  # of the seed

@@ -174,7 +174,7 @@ class Scaling:
 
     preset: list[str] = field(default_factory=lambda: ["paper-256", "paper-512"])
     gpus: list[int] = field(default_factory=lambda: [8, 64, 512])
-    json: bool = False
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """As JSON; else as a table in Markdown."""
 
     def run(self) -> None:
