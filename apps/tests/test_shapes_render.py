@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cf_apps.data.shapes_render import BULGE, OUTLINES, inside_unit_area, render
+from cf_apps.data.shapes_render import AT_ONCE, BULGE, OUTLINES, inside_unit_area, render
 from cf_apps.data.shapes_scene import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, draw_scenes
 
 SHAPE, COLOUR, GROUND = list(SHAPES), list(COLOURS), list(BACKGROUNDS)
@@ -177,3 +177,14 @@ def test_a_larger_picture_shows_the_same_scene():
 def test_a_picture_too_small_for_shapes_is_refused():
     with pytest.raises(ValueError, match="image_size 15 is too small"):
         render(scene(), 15)
+
+
+@pytest.mark.parametrize("count", [0, 1, AT_ONCE, AT_ONCE + 1])
+def test_a_scene_looks_the_same_alone_and_wherever_it_stands_among_others(count):
+    scenes = draw_scenes(AT_ONCE + 1, torch.Generator().manual_seed(0))[:count]
+    images, depth = render(scenes, 16)
+    assert images.shape == (count, 3, 16, 16)
+    for i in range(count):
+        alone = render(scenes[i : i + 1], 16)
+        assert torch.equal(images[i], alone[0][0])
+        assert torch.equal(depth[i], alone[1][0])
