@@ -55,3 +55,9 @@ def test_a_processor_without_the_instructions_has_no_bf16(monkeypatch):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
     assert has_bf16(torch.device("cpu"))
     assert not has_bf16(torch.device("meta"))
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr(
+        "torch.backends.mkldnn.is_available", lambda: False
+    )  # such a build lacks the question, too
+    monkeypatch.setattr("torch.ops.mkldnn", object())
+    assert not has_bf16(torch.device("cpu"))

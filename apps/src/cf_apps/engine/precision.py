@@ -28,7 +28,8 @@ def has_bf16(device: torch.device) -> bool:
         return False
     if platform.machine() in ("x86_64", "AMD64"):
         return torch.cpu._is_avx512_bf16_supported()  # so is what has AMX
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # without oneDNN, as on a Mac, there is nobody to ask, and nothing that would be fast
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def drawn_in(trained_in: str) -> str:
