@@ -1,0 +1,42 @@
+"""The columns of our tables, and which of the paper's each stands for."""
+
+from cf.spec import Number
+
+COMPOSITION = Number("composition", "composition accuracy", "clip")
+FRECHET = Number("frechet", "Fréchet distance of mean colours", "fid", "{:.4f}", higher_is_better=False)
+PARAMETERS = Number("parameters", "parameters", "params_b", "{:,.0f}")
+SCALE = Number("scale", "guidance scale", None, "{:g}")
+TASKS = tuple(
+    Number(name, name.replace("_", " "), printed)
+    for name, printed in (
+        ("composition", "overall"),
+        ("single_object", "single_object"),
+        ("two_objects", "two_object"),
+        ("counting", "counting"),
+        ("colours", "colors"),
+        ("position", "position"),
+        ("attribute_binding", "attribute_binding"),
+    )
+)
+CAPTIONS = (
+    Number("bleu_4", "BLEU-4", "bleu4"),
+    Number("rouge_l", "ROUGE-L", "rouge_l"),
+    Number("cider_d", "CIDEr-D", "cider"),
+    Number("grammatical", "grammatical"),
+    Number("true", "wholly true"),
+)
+DEPTH = (
+    Number("abs_rel", "AbsRel", "kitti_absrel", higher_is_better=False),
+    Number("delta_1", "δ1", "kitti_d1"),
+)
+LARGER = (
+    Number("psnr", "PSNR", "psnr", "{:.2f}"),
+    Number("ssim", "SSIM", "ssim"),
+    Number(
+        "frechet_distance_of_sharpness",
+        "Fréchet distance of sharpness",
+        "fid",
+        "{:.4f}",
+        higher_is_better=False,
+    ),
+)
