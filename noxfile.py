@@ -241,6 +241,21 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """The papers' tables at scale tiny, under two hours on two cores; goes on where it stopped.
+
+    Flow Matching's Table 1 needs Fashion-MNIST, and has a command of its own.
+    """
+    papers = "benchmarks/papers"
+    python = ("uv", "run", "--quiet", "python")
+    if not (ROOT / "benchmarks/results/fm_checkerboard/tiny.json").exists():
+        session.run(*python, f"{papers}/fm_checkerboard.py", "--scale=tiny", external=True)
+    session.run(*python, f"{papers}/cf_bench.py", "--scale=tiny", "--jobs=2", *session.posargs, external=True)
+    session.run(*python, f"{papers}/cf_figures.py", external=True)
+    session.run(*python, f"{papers}/page.py", external=True)
+
+
+@nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
     """Tests that need a CUDA device, and those of the kernels on it."""
     probe = ("python", "-c", "import torch; print(torch.cuda.is_available())")

@@ -3,8 +3,8 @@
 uv run python benchmarks/papers/cf_bench.py --scale tiny --jobs 2
 """
 
-from cf.command import main
+from cf.command import main_all
 from cf.every import every
 
 if __name__ == "__main__":
-    main(*every().values())
+    main_all(every)

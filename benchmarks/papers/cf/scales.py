@@ -2,21 +2,33 @@
 
 from collections.abc import Callable, Mapping
 
-from cf import measures_others, measures_t2i, measures_walks, recipes_tiny
-from cf.scale import Columns, Scale, Trained
+from cf.measures import others, pairs, sums, t2i, walks
+from cf.recipes import paper as paper_recipes
+from cf.recipes import small as small_recipes
+from cf.recipes import tiny as tiny_recipes
+from cf.scale import Columns, Ladder, Scale, Trained
 
-MEASURES: Mapping[str, Callable[[Trained], Columns]] = {
-    "unguided": measures_t2i.unguided,
-    "guided": measures_t2i.guided,
-    "autoguidance": measures_t2i.autoguidance,
-    "budgets": measures_t2i.budgets,
-    "sweep": measures_t2i.sweep,
-    "walk": measures_walks.walk,
-    "arithmetic": measures_walks.arithmetic,
-    "captions": measures_others.captions,
-    "depth": measures_others.depth,
-    "aligned-depth": measures_others.aligned_depth,
-    "superres": measures_others.superres,
+Measure = Callable[[Trained], Columns]
+
+
+def either(by_rule: Measure, on_pairs: Measure) -> Measure:
+    """What is measured of text to image: by rule where pictures can be read back, on pairs elsewhere."""
+    return lambda trained: (by_rule if trained.by_rule else on_pairs)(trained)
+
+
+MEASURES: Mapping[str, Measure] = {
+    "unguided": either(t2i.unguided, pairs.unguided),
+    "guided": either(t2i.guided, pairs.guided),
+    "autoguidance": either(t2i.autoguidance, pairs.autoguidance),
+    "budgets": either(t2i.budgets, pairs.budgets),
+    "sweep": either(t2i.sweep, pairs.sweep),
+    "geneval": pairs.geneval,
+    "walk": either(walks.walk, pairs.walk),
+    "arithmetic": either(walks.arithmetic, sums.arithmetic),
+    "captions": others.captions,
+    "depth": others.depth,
+    "aligned-depth": others.aligned_depth,
+    "superres": pairs.superres,
 }
 
 
@@ -25,11 +37,41 @@ def tiny() -> Scale:
         "tiny",
         "captioned shapes at 32 px, minutes a training on a CPU",
         3,
-        recipes_tiny.RECIPES,
+        tiny_recipes.RECIPES,
         MEASURES,
+        Ladder(tuple(tiny_recipes.SIZES), tiny_recipes.BASE),
+        {"word vectors, trained along": "t2i", "MiniLM (22M), frozen": "t2i-minilm"},
         test=42,
         val=14,
     )
 
 
-SCALES: Mapping[str, Callable[[], Scale]] = {"tiny": tiny}
+def small() -> Scale:
+    return Scale(
+        "small",
+        "the bundled emoji, or pairs of yours, at 64 px, minutes a training on one GPU",
+        2,
+        small_recipes.RECIPES,
+        MEASURES,
+        small_recipes.LADDER,
+        small_recipes.LANGUAGES,
+    )
+
+
+def paper() -> Scale:
+    return Scale(
+        "paper",
+        "the paper's own configurations, on data and weights of yours; under torchrun",
+        1,
+        paper_recipes.RECIPES,
+        MEASURES,
+        paper_recipes.LADDER,
+        paper_recipes.LANGUAGES,
+        scored=10_000,
+        searched=2_000,
+        guidance=(1.5, 2.0, 3.0, 5.0, 7.0),
+        best="t2i-best",
+    )
+
+
+SCALES: Mapping[str, Callable[[], Scale]] = {"tiny": tiny, "small": small, "paper": paper}

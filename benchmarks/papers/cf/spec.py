@@ -85,10 +85,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Curves:
-    """A figure drawn as lines. lines: by name the rows along x. y: the number."""
+    """A figure drawn as lines.
+
+    lines: by name the rows along x. x: their places, or the name of the number that says so. y: name of the number.
+    """
 
     lines: Mapping[str, Sequence[str]]
-    x: Sequence[float]
+    x: Sequence[float] | str
     x_title: str
     y: str
     logarithmic: bool = False

@@ -1,7 +1,11 @@
-"""What has to be done for some tables, and doing it: train once, measure, write down, go on where one stopped."""
+"""What has to be done for some tables, and doing it: train once, measure, write down, go on where one stopped.
+
+Under torchrun every rank does all of it together; rank 0 alone reads and writes what is there, and tells the others.
+"""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,30 +28,30 @@ RECIPE = "recipe"  # the name of the only preset of an app that trains a recipe 
 
 @dataclass(frozen=True)
 class Todo:
-    """One training with one seed, and the measures that tables ask of it."""
+    """One training with one seed, and what tables ask of it: name of the measure -> name that it is stored by."""
 
     name: str
     ready: Ready
     seed: int
-    measures: tuple[str, ...]
+    measures: Mapping[str, str]
 
     @property
     def key(self) -> str:
         return self.ready.key(self.seed)
 
     def missing(self, store: Store) -> list[str]:
-        return [measure for measure in self.measures if not store.has(self.key, measure, self.seed)]
+        return [name for name, stored in self.measures.items() if not store.has(self.key, stored, self.seed)]
 
 
 def todos(tables: Iterable[Table], scale: Scale) -> list[Todo]:
     """Every training of the tables once, seed after seed: after the first seeds every table has a first row."""
-    wanted: dict[str, tuple[str, Ready, dict[str, None]]] = {}
+    wanted: dict[str, tuple[str, Ready, dict[str, str]]] = {}
     for row in (row for table in tables for row in table.rows):
         ready = scale.ready(row.training)
-        name, _, measures = wanted.setdefault(ready.key(0), (scale.name_of(row.training), ready, {}))
-        measures[row.measure] = None
+        _, _, measures = wanted.setdefault(ready.key(0), (scale.name_of(row.training), ready, {}))
+        measures[row.measure] = scale.stored(row.measure, ready)
     return [
-        Todo(name, ready, seed, tuple(measures))
+        Todo(name, ready, seed, measures)
         for seed in range(scale.seeds)
         for name, ready, measures in wanted.values()
     ]
@@ -57,22 +61,31 @@ def work(todo: list[Todo], scale: Scale, store: Store, world: World) -> int:
     """Do what is missing and nobody else is at; how many trainings were worked on."""
     done = 0
     for place, each in enumerate(todo, 1):
-        if not each.missing(store):
+        if not world.on_main(lambda each=each: each.missing(store)):
             continue
-        with store.claimed(each.key) as mine:
-            if mine and (missing := each.missing(store)):
-                say(f"[{place}/{len(todo)}] {each.name}, seed {each.seed}: {', '.join(missing)}")
+        with _claimed(each.key, store, world) as mine:
+            if mine and (missing := world.on_main(lambda each=each: each.missing(store))):
+                if world.main:
+                    say(f"[{place}/{len(todo)}] {each.name}, seed {each.seed}: {', '.join(missing)}")
                 _worked(each, missing, scale, store, world)
                 done += 1
     return done
 
 
+@contextmanager
+def _claimed(key: str, store: Store, world: World) -> Iterator[bool]:
+    """Whether these ranks may work on it together; rank 0 holds the lock."""
+    with ExitStack() as stack:
+        yield world.on_main(lambda: stack.enter_context(store.claimed(key)))
+
+
 def _worked(todo: Todo, missing: list[str], scale: Scale, store: Store, world: World) -> None:
     run, seconds = trained(todo.ready, todo.seed, store, world)
+    finished = Trained(run, todo.seed, world.device, replace(scale, data=todo.ready.recipe.data))
     for measure in missing:
         start = time.monotonic()
         with spread_over(world):
-            columns = scale.measures[measure](Trained(run, todo.seed, world.device, scale))
+            columns = scale.measures[measure](finished)
         record = {
             "training": todo.name,
             "measure": measure,
@@ -87,7 +100,7 @@ def _worked(todo: Todo, missing: list[str], scale: Scale, store: Store, world: W
             "columns": {name: dict(numbers) for name, numbers in columns.items()},
         }
         if world.main:
-            store.write(todo.key, measure, todo.seed, record)
+            store.write(todo.key, todo.measures[measure], todo.seed, record)
 
 
 def trained(ready: Ready, seed: int, store: Store, world: World) -> tuple[Path, float]:
@@ -97,12 +110,10 @@ def trained(ready: Ready, seed: int, store: Store, world: World) -> tuple[Path, 
     if ready.needs is not None:
         first, _ = trained(ready.needs, seed, store, world)
         changes["text"] = str(first.resolve())
-    before = checkpoints(run)
+    before = world.on_main(lambda: bool(checkpoints(run)))
     app = replace(ready.app, presets={RECIPE: _always(ready.recipe)}, default=RECIPE)
-    request = TrainRequest(RECIPE, run, seed=seed, resume=bool(before), overrides=changes)
-    result = train(
-        app, request, world.device, RECIPE, world
-    )  # at its end already: reads it and exports again
+    request = TrainRequest(RECIPE, run, seed=seed, resume=before, overrides=changes)
+    result = train(app, request, world.device, RECIPE, world)  # at its end already: exports it again
     return run, result.elapsed
 
 
@@ -111,12 +122,15 @@ def _always(value: Any) -> Callable[[], Any]:
 
 
 def collected(table: Table, scale: Scale, store: Store) -> Mapping[str, list[dict[str, Any]]]:
-    """The records of each row, those of seeds that are there, and of the row's own column."""
+    """The records of each row, those of seeds that are there and have the row's column."""
     found = {}
     for row in table.rows:
         ready = scale.ready(row.training)
-        records = [store.read(ready.key(seed), row.measure, seed) for seed in range(scale.seeds)]
+        measure = scale.stored(row.measure, ready)
+        records = [store.read(ready.key(seed), measure, seed) for seed in range(scale.seeds)]
         found[row.name] = [
-            {**record, "numbers": record["columns"][row.column]} for record in records if record is not None
+            {**record, "numbers": record["columns"][row.column]}
+            for record in records
+            if record is not None and row.column in record["columns"]
         ]
     return found

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent.parent / "tables.json"
+FILE = Path(__file__).parents[2] / "tables.json"
 Printed = dict[str, dict[str, float | str | None]]
 
 

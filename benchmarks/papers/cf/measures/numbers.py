@@ -19,9 +19,9 @@ TASKS = tuple(
     )
 )
 CAPTIONS = (
+    Number("cider_d", "CIDEr-D", "cider"),
     Number("bleu_4", "BLEU-4", "bleu4"),
     Number("rouge_l", "ROUGE-L", "rouge_l"),
-    Number("cider_d", "CIDEr-D", "cider"),
     Number("grammatical", "grammatical"),
     Number("true", "wholly true"),
 )
@@ -30,8 +30,6 @@ DEPTH = (
     Number("delta_1", "δ1", "kitti_d1"),
 )
 LARGER = (
-    Number("psnr", "PSNR", "psnr", "{:.2f}"),
-    Number("ssim", "SSIM", "ssim"),
     Number(
         "frechet_distance_of_sharpness",
         "Fréchet distance of sharpness",
@@ -39,4 +37,6 @@ LARGER = (
         "{:.4f}",
         higher_is_better=False,
     ),
+    Number("psnr", "PSNR", "psnr", "{:.2f}"),
+    Number("ssim", "SSIM", "ssim"),
 )

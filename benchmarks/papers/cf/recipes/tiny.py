@@ -125,8 +125,8 @@ def _backbone(width: int, blocks: int, heads: int) -> DiMRConfig:
 def _recipe(about: str, model: T2IConfig) -> Recipe[T2IConfig]:
     every = STEPS // BUDGETS
     fit = replace(
-        t2i().fit, steps=STEPS, batch_size=BATCH, lr=2.5e-3, schedule="constant", warmup_steps=50, ema_decay=0.98, save_every=every,
-        keep_every=every, keep_last=1,
+        t2i().fit, steps=STEPS, batch_size=BATCH, lr=2.5e-3, schedule="constant", warmup_steps=50, ema_decay=0.98,
+        save_every=every, keep_every=every, keep_last=1,
     )  # fmt: skip
     return Recipe(about, model, fit, data="shapes")
 

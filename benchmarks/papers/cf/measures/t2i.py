@@ -23,7 +23,7 @@ from cf_eval import FrechetDistance
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cf.held_out import HeldOut, held_out
+from cf.measures.held_out import HeldOut, held_out
 from cf.scale import Trained
 
 Numbers = dict[str, float]
@@ -81,14 +81,6 @@ def sweep(trained: Trained) -> dict[str, Numbers]:
         way = found["indicator 1"] if scale == 1 else _tested(replace(sampler, weak=weak), scale, trained)
         found[f"autoguidance {scale:g}"] = way
     return found
-
-
-def truth(per_task: int, image_size: int) -> Numbers:
-    """The same numbers of true pictures: as far as one can get."""
-    held = held_out("test", per_task, image_size)
-    return _composition(held.images.float() / 255, held) | {
-        "frechet": frechet(held.others.float() / 255, held)
-    }
 
 
 def sampler_of(trained: Trained) -> Sampler:

@@ -1,4 +1,4 @@
-"""Figures 4 and 5 in numbers: how even the way between two captions is, and whether sums of captions mean what they say."""
+"""Figures 4 and 5 in numbers: how even the way between captions is, and whether sums of them mean what they say."""
 
 import random
 from dataclasses import replace
@@ -13,8 +13,8 @@ from cf_eval import Expectation, Wanted, satisfies
 from jaxtyping import Float
 from torch import Tensor
 
-from cf.held_out import held_out
-from cf.measures_t2i import Numbers, sampler_of
+from cf.measures.held_out import held_out
+from cf.measures.t2i import Numbers, sampler_of
 from cf.scale import Trained
 
 PAIRS, FRAMES = 32, 9
@@ -35,10 +35,16 @@ def walk(trained: Trained) -> dict[str, Numbers]:
     shares, detours = [], []
     for a, b in list(zip(texts[::2], texts[1::2], strict=False))[:PAIRS]:
         frames = draw_between(sampler, [a, b], FRAMES, how, trained.seed)
-        steps = (frames[1:] - frames[:-1]).flatten(1).norm(dim=1)
-        shares.append((steps.max() / steps.sum()).item())
-        detours.append((steps.sum() / (frames[-1] - frames[0]).norm()).item())
+        share, detour = unevenness(frames)
+        shares.append(share)
+        detours.append(detour)
     return {"walk": {"largest_step": sum(shares) / len(shares), "detour": sum(detours) / len(detours)}}
+
+
+def unevenness(frames: Float[Tensor, "n 3 s s"]) -> tuple[float, float]:
+    """(the largest step from picture to picture as a share of all of them, their sum over the distance of the ends)"""
+    steps = (frames[1:] - frames[:-1]).flatten(1).norm(dim=1)
+    return (steps.max() / steps.sum()).item(), (steps.sum() / (frames[-1] - frames[0]).norm()).item()
 
 
 def arithmetic(trained: Trained) -> dict[str, Numbers]:

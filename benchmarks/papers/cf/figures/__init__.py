@@ -1,0 +1,1 @@
+"""The figure page: strips, sweeps, walks, sums and curves."""

@@ -1,0 +1,1 @@
+"""What is measured of a training, on what, and by which numbers."""

@@ -1,0 +1,230 @@
+"""What is measured of a text-to-image training whose pictures no rule can read: held-out pairs of them and captions.
+
+    frechet   to the true pictures of the same captions, in the mean colours of 4 x 4 cells: palette and layout, no more
+    fid       the real one, with Inception's published weights (--inception)
+    clip      the CLIP score by the paper's convention (--clip)
+    pairs     how many; those whose captions the model cannot read whole are left out
+
+The scale of guidance is searched on half of the held-out pairs, by the FID or what stands in for it; the other half is
+reported. Under torchrun every rank draws and judges its own share.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import torch
+from cf_apps.engine.commands.app import Scoring
+from cf_apps.engine.commands.common import sample_config
+from cf_apps.engine.errors import ConfigError
+from cf_apps.engine.ranks.spread import merged, own_parts
+from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.watching.progress import Silence
+from cf_apps.superres.degrade import to_bytes
+from cf_apps.superres.evaluate import compare
+from cf_apps.superres.sample import Sampler as Enlarger
+from cf_apps.t2i.drawing.arithmetic import draw_between
+from cf_apps.t2i.sample import Sampler
+from cf_apps.t2i.scoring.geneval import CONVENTION, PromptScoring, score_geneval
+from cf_apps.t2i.scoring.judges import JudgePaths, clip_of
+from cf_apps.t2i.weak import weak_velocity
+from cf_eval import FID, ClipScore, FrechetDistance, inception_features
+from cf_eval.clip_encoders import ClipEncoder
+from cf_eval.images.features import Features
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from cf.measures import others
+from cf.measures.held_pairs import Pairs, held_pairs
+from cf.measures.judged import FIDELITY
+from cf.measures.t2i import FEATURES, SWEPT, mean_colours, parameters, sampler_at, sampler_of
+from cf.measures.walks import FRAMES, PAIRS, unevenness
+from cf.scale import Trained, budgets_of
+
+Numbers = dict[str, float]
+BATCH = 128
+GENEVAL = {
+    # of GenEval itself, and ours of the same task
+    "overall": "composition",
+    "single_object": "single_object",
+    "two_object": "two_objects",
+    "counting": "counting",
+    "colors": "colours",
+    "position": "position",
+    "color_attr": "attribute_binding",
+}
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Those that there are weights for."""
+
+    distance: FrechetDistance
+    fid: FID | None
+    clip: ClipScore | None
+
+    @classmethod
+    def of(cls, trained: Trained) -> "Judges":
+        """Fresh ones, that have seen nothing."""
+        device, scale = trained.device, trained.scale
+        fid = None if scale.inception is None else FID(_inception(scale.inception, str(device)))
+        clip = (
+            None if scale.judges.clip is None else ClipScore(clip_encoder(scale.judges, device), CONVENTION)
+        )
+        return cls(FrechetDistance(mean_colours, feature_space=FEATURES), fid, clip)
+
+    def see(
+        self, drawn: Float[Tensor, "b 3 s s"], true: UInt8[Tensor, "b 3 s s"], captions: list[str]
+    ) -> None:
+        """drawn: in [0, 1]."""
+        self.distance.add_batch(generated=drawn, real=true.float() / 255)
+        if self.fid is not None:
+            self.fid.add_batch(real=true)
+            self.fid.add_batch(generated=to_bytes(drawn))
+        if self.clip is not None:
+            self.clip.add_batch(to_bytes(drawn), captions)
+
+    def numbers(self) -> Numbers:
+        """Of what all ranks have seen. Collective."""
+        found = {"frechet": merged(self.distance).compute().value}
+        if self.fid is not None:
+            found |= merged(self.fid).compute().values
+        if self.clip is not None:
+            found["clip"] = merged(self.clip).compute().values["clip_score"]
+        return found
+
+
+def unguided(trained: Trained) -> dict[str, Numbers]:
+    return {"none": _tested(sampler_of(trained), 1.0, trained)}
+
+
+def guided(trained: Trained) -> dict[str, Numbers]:
+    """Without guidance, and by the indicator at the scale that val likes best."""
+    sampler = sampler_of(trained)
+    best = _best(sampler, trained)
+    none = _tested(sampler, 1.0, trained)
+    at_best = none if best == 1.0 else _tested(sampler, best, trained)
+    return {"none": none, "indicator": at_best | {"scale": best}}
+
+
+def geneval(trained: Trained) -> dict[str, Numbers]:
+    """The same, with GenEval's six tasks at the best scale, by the detector that was given."""
+    columns = guided(trained)
+    at_best, sampler = columns["indicator"], sampler_of(trained)
+    how = replace(sampler.model.config.sample, scale=at_best["scale"])
+    scores = score_geneval(
+        sampler, PromptScoring("geneval", trained.scale.judges, how, Silence(), seed=trained.seed)
+    )
+    tasks = {ours: float(str(scores[theirs])) for theirs, ours in GENEVAL.items() if theirs in scores}
+    return columns | {"indicator": at_best | tasks}
+
+
+def autoguidance(trained: Trained) -> dict[str, Numbers]:
+    """Away from an earlier checkpoint of the same run; which one and how far, searched on val."""
+    sampler = sampler_of(trained)
+    there = checkpoints(trained.run)
+    weak = {step: weak_velocity(there[step], sampler) for step in _budgets(trained)[:-1]}
+    found = {(0, 1.0): _val(sampler, 1.0, trained)}
+    for step, scale in product(weak, trained.scale.guidance):
+        found[step, scale] = _val(replace(sampler, weak=weak[step]), scale, trained)
+    step, scale = min(found, key=lambda choice: found[choice])
+    chosen = replace(sampler, weak=weak.get(step))
+    return {"autoguidance": _tested(chosen, scale, trained) | {"scale": scale, "weak_step": step}}
+
+
+def budgets(trained: Trained) -> dict[str, Numbers]:
+    """At each quarter of the training, guided by the scale that val likes best at the end."""
+    best = _best(sampler_of(trained), trained)
+    return {
+        str(step): _tested(sampler_at(trained, step), best, trained) | {"scale": best, "step": step}
+        for step in _budgets(trained)
+    }
+
+
+def sweep(trained: Trained) -> dict[str, Numbers]:
+    """Test captions at every scale, by the indicator and by autoguidance; not for choosing one."""
+    sampler = sampler_of(trained)
+    weak = weak_velocity(checkpoints(trained.run)[_budgets(trained)[0]], sampler)
+    found = {f"indicator {scale:g}": _tested(sampler, scale, trained) for scale in SWEPT}
+    for scale in (scale for scale in SWEPT if scale >= 1):
+        way = found["indicator 1"] if scale == 1 else _tested(replace(sampler, weak=weak), scale, trained)
+        found[f"autoguidance {scale:g}"] = way
+    return found
+
+
+def walk(trained: Trained) -> dict[str, Numbers]:
+    """Between pairs of val captions, nine pictures each; the numbers are those of `walks.walk`."""
+    sampler = sampler_of(trained)
+    texts = list(held_pairs(trained, sampler).val.captions)
+    random.Random(0).shuffle(texts)
+    how = replace(sampler.model.config.sample, scale=1.0)
+    shares, detours = [], []
+    for a, b in list(zip(texts[::2], texts[1::2], strict=False))[:PAIRS]:
+        frames = draw_between(sampler, [a, b], FRAMES, how, trained.seed)
+        share, detour = unevenness(frames)
+        shares.append(share)
+        detours.append(detour)
+    return {"walk": {"largest_step": sum(shares) / len(shares), "detour": sum(detours) / len(detours)}}
+
+
+def superres(trained: Trained) -> dict[str, dict[str, float]]:
+    """The run and bicubic; with Inception's weights the FID as well."""
+    if trained.scale.inception is None:
+        return {name: dict(numbers) for name, numbers in others.superres(trained).items()}
+    scoring = Scoring(trained.data, "test", sample_config(trained.run), trained.seed, Silence())
+    columns = compare(Enlarger.from_run(trained.run, trained.device), scoring, {}, trained.scale.inception)
+    return {
+        name: {key: float(value) for key, value in column.items() if isinstance(value, int | float)}
+        for name, column in columns.items()
+    }
+
+
+@cache
+def clip_encoder(paths: JudgePaths, device: torch.device) -> ClipEncoder:
+    """Read once for all trainings."""
+    return clip_of(paths, device)
+
+
+@cache
+def _inception(path: Path, device: str) -> Features:
+    try:
+        return inception_features(path, protocol="pytorch-fid", device=device)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--inception {path} cannot be used for an FID: {error}") from error
+
+
+def _best(sampler: Sampler, trained: Trained) -> float:
+    """The scale of the indicator that val likes best; 1 is none."""
+    by_scale = {scale: _val(sampler, scale, trained) for scale in (1.0, *trained.scale.guidance)}
+    return min(by_scale, key=lambda scale: by_scale[scale])
+
+
+def _val(sampler: Sampler, scale: float, trained: Trained) -> float:
+    numbers = judged(sampler, held_pairs(trained, sampler).val, scale, trained)
+    return next(numbers[name] for name in FIDELITY if name in numbers)
+
+
+def _tested(sampler: Sampler, scale: float, trained: Trained) -> Numbers:
+    found = judged(sampler, held_pairs(trained, sampler).test, scale, trained)
+    return found | {"parameters": parameters(sampler)}
+
+
+def judged(sampler: Sampler, pairs: Pairs, scale: float, trained: Trained) -> Numbers:
+    """Draws every caption and shows the pictures to the judges. Collective within `spread_over`."""
+    how = replace(sampler.model.config.sample, scale=scale)
+    judges, generator = Judges.of(trained), torch.Generator().manual_seed(1_000 + trained.seed)
+    with own_parts(len(pairs), BATCH) as parts:
+        for part in parts:
+            own = pairs.those(list(part.places))
+            judges.see(sampler.draw(own.captions, how, part.of(generator)), own.images, own.captions)
+    return judges.numbers() | {"pairs": len(pairs)}
+
+
+def _budgets(trained: Trained) -> tuple[int, ...]:
+    """The quarters of the training that have a checkpoint."""
+    fit = read_config(trained.run)["fit"]
+    there = checkpoints(trained.run)
+    return tuple(step for step in budgets_of(fit["steps"], fit["keep_every"]) if step in there)

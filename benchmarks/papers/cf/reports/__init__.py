@@ -1,0 +1,1 @@
+"""Reports of tables, and the page that lists them all."""
