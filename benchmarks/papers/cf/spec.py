@@ -74,13 +74,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Number:
-    """A column of ours. printed: of the paper's columns the one that it stands for."""
+    """A column of ours. printed: of the paper's columns the one that it stands for.
+
+    higher_is_better: None where neither is.
+    """
 
     name: str
     title: str
     printed: str | None = None
     form: str = "{:.3f}"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
 
 
 @dataclass(frozen=True)

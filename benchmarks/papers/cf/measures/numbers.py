@@ -4,8 +4,8 @@ from cf.spec import Number
 
 COMPOSITION = Number("composition", "composition accuracy", "clip")
 FRECHET = Number("frechet", "Fréchet distance of mean colours", "fid", "{:.4f}", higher_is_better=False)
-PARAMETERS = Number("parameters", "parameters", "params_b", "{:,.0f}")
-SCALE = Number("scale", "guidance scale", None, "{:g}")
+PARAMETERS = Number("parameters", "parameters", "params_b", "{:,.0f}", higher_is_better=None)
+SCALE = Number("scale", "guidance scale", None, "{:.3g}", higher_is_better=None)
 TASKS = tuple(
     Number(name, name.replace("_", " "), printed)
     for name, printed in (

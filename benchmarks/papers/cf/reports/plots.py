@@ -28,7 +28,7 @@ def plot(table: Table, summary: Mapping[str, Any], file: Path) -> Path | None:
 def _dots(summary: Mapping[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
-    numbers = [it for it in summary["numbers"] if it["name"] not in ("parameters", "scale")][:NUMBERS]
+    numbers = [it for it in summary["numbers"] if it["higher"] is not None][:NUMBERS]
     rows = summary["rows"]
     figure = Figure(figsize=(2.0 + WIDE * len(numbers), 1.1 + HIGH * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(numbers), squeeze=False)[0]

@@ -16,6 +16,7 @@ from cf.store import Store
 from cf.work import collected
 
 NOT_RUN = "not run"
+BETTER = {True: "↑", False: "↓", None: ""}
 Summary = dict[str, Any]
 
 
@@ -146,10 +147,10 @@ def markdown(summary: Summary, drawn: Path | None) -> str:
 
 def _ours(summary: Summary) -> list[str]:
     numbers = summary["numbers"]
-    heads = ["ours", *(f"{it['title']} {'↑' if it['higher'] else '↓'}" for it in numbers), "steps x batch"]
+    heads = ["ours", *(f"{it['title']} {BETTER[it['higher']]}".rstrip() for it in numbers), "steps x batch"]
     lines = [_line(heads), "|" + " --- |" * len(heads)]
     for row in summary["rows"]:
-        cells = [spread(row["ours"].get(it["name"], []), it["form"]) for it in numbers]
+        cells = [_cell(row, it) for it in numbers]
         lines.append(
             _line([row["name"], *cells, f"{row['steps']} x {row['batch']}" if row["seeds"] else NOT_RUN])
         )
@@ -171,6 +172,12 @@ def spread(values: Sequence[float], form: str) -> str:
         return NOT_RUN
     mean = form.format(statistics.mean(values))
     return f"{mean} ± {form.format(statistics.stdev(values))}" if len(set(values)) > 1 else mean
+
+
+def _cell(row: Mapping[str, Any], number: Mapping[str, Any]) -> str:
+    """A dash where a row has been run and knows no such number."""
+    values = row["ours"].get(number["name"], [])
+    return "-" if row["seeds"] and not values else spread(values, number["form"])
 
 
 def seeds_of(count: int) -> str:
