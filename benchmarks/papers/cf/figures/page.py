@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cf_apps.engine.files import write_text
 from cf_apps.engine.run import commit
 
+from cf.figures.figure import Figure
 from cf.figures.stage import Drawn, Stage
-
-if TYPE_CHECKING:
-    from cf.figures.make import Figure
 
 STYLE = """
 :root { color-scheme: light; }
@@ -31,7 +28,7 @@ code { background: #f3f3f3; padding: 0 0.25em; }
 TOP = "top"
 
 
-def write_page(figures: "Sequence[Figure]", drawn: Mapping[str, Drawn], stage: Stage, folder: Path) -> Path:
+def write_page(figures: Sequence[Figure], drawn: Mapping[str, Drawn], stage: Stage, folder: Path) -> Path:
     """FOLDER/figures.html. The pictures lie in FOLDER/figures already."""
     file = folder / "figures.html"
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +36,7 @@ def write_page(figures: "Sequence[Figure]", drawn: Mapping[str, Drawn], stage: S
     return file
 
 
-def page(figures: "Sequence[Figure]", drawn: Mapping[str, Drawn], stage: Stage, folder: Path) -> str:
+def page(figures: Sequence[Figure], drawn: Mapping[str, Drawn], stage: Stage, folder: Path) -> str:
     scale = stage.scale
     title = f"CrossFlow, figures at scale {scale.name}"
     contents = [
@@ -73,7 +70,7 @@ def page(figures: "Sequence[Figure]", drawn: Mapping[str, Drawn], stage: Stage, 
     )
 
 
-def _section(figure: "Figure", drawn: Drawn, folder: Path) -> list[str]:
+def _section(figure: Figure, drawn: Drawn, folder: Path) -> list[str]:
     name = escape(figure.name)
     lines = [
         f'<section id="{name}">',

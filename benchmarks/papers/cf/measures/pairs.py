@@ -9,7 +9,6 @@ The scale of guidance is searched on half of the held-out pairs, by the FID or w
 reported. Under torchrun every rank draws and judges its own share.
 """
 
-import random
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -26,7 +25,6 @@ from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres.degrade import to_bytes
 from cf_apps.superres.evaluate import compare
 from cf_apps.superres.sample import Sampler as Enlarger
-from cf_apps.t2i.drawing.arithmetic import draw_between
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.scoring.geneval import CONVENTION, PromptScoring, score_geneval
 from cf_apps.t2i.scoring.judges import JudgePaths, clip_of
@@ -41,7 +39,7 @@ from cf.measures import others
 from cf.measures.held_pairs import Pairs, held_pairs
 from cf.measures.judged import FIDELITY
 from cf.measures.t2i import FEATURES, SWEPT, mean_colours, parameters, sampler_at, sampler_of
-from cf.measures.walks import FRAMES, PAIRS, unevenness
+from cf.measures.walks import walked
 from cf.scale import Trained, budgets_of
 
 Numbers = dict[str, float]
@@ -156,18 +154,9 @@ def sweep(trained: Trained) -> dict[str, Numbers]:
 
 
 def walk(trained: Trained) -> dict[str, Numbers]:
-    """Between pairs of val captions, nine pictures each; the numbers are those of `walks.walk`."""
+    """Between pairs of val captions; the numbers are those of `walks.walk`."""
     sampler = sampler_of(trained)
-    texts = list(held_pairs(trained, sampler).val.captions)
-    random.Random(0).shuffle(texts)
-    how = replace(sampler.model.config.sample, scale=1.0)
-    shares, detours = [], []
-    for a, b in list(zip(texts[::2], texts[1::2], strict=False))[:PAIRS]:
-        frames = draw_between(sampler, [a, b], FRAMES, how, trained.seed)
-        share, detour = unevenness(frames)
-        shares.append(share)
-        detours.append(detour)
-    return {"walk": {"largest_step": sum(shares) / len(shares), "detour": sum(detours) / len(detours)}}
+    return {"walk": walked(sampler, held_pairs(trained, sampler).val.captions, trained.seed)}
 
 
 def superres(trained: Trained) -> dict[str, dict[str, float]]:

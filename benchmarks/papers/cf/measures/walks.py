@@ -1,6 +1,7 @@
 """Figures 4 and 5 in numbers: how even the way between captions is, and whether sums of them mean what they say."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -29,16 +30,21 @@ def walk(trained: Trained) -> dict[str, Numbers]:
     0.125 is a way of even steps, 1 a picture that switches at once. detour: the way's length over its ends' distance.
     """
     sampler = sampler_of(trained)
-    texts = held_out("val", trained.scale.val, sampler.model.config.image_size).texts
+    held = held_out("val", trained.scale.val, sampler.model.config.image_size)
+    return {"walk": walked(sampler, held.texts, trained.seed)}
+
+
+def walked(sampler: Sampler, captions: Sequence[str], seed: int) -> Numbers:
+    """The numbers of `walk` for captions in an order of its own, two by two."""
+    texts, how = list(captions), _unguided(sampler)
     random.Random(0).shuffle(texts)
-    how = _unguided(sampler)
     shares, detours = [], []
     for a, b in list(zip(texts[::2], texts[1::2], strict=False))[:PAIRS]:
-        frames = draw_between(sampler, [a, b], FRAMES, how, trained.seed)
+        frames = draw_between(sampler, [a, b], FRAMES, how, seed)
         share, detour = unevenness(frames)
         shares.append(share)
         detours.append(detour)
-    return {"walk": {"largest_step": sum(shares) / len(shares), "detour": sum(detours) / len(detours)}}
+    return {"largest_step": sum(shares) / len(shares), "detour": sum(detours) / len(detours)}
 
 
 def unevenness(frames: Float[Tensor, "n 3 s s"]) -> tuple[float, float]:

@@ -17,7 +17,6 @@ from cf_apps.caption.presets import emoji_text as caption_text
 from cf_apps.data.sources import EMOJI
 from cf_apps.depth.app import APP as DEPTH
 from cf_apps.depth.presets import tiny as depth
-from cf_apps.depth.scaling import AFFINE, ScalingConfig
 from cf_apps.engine.commands.recipe import Recipe
 from cf_apps.superres.app import APP as SUPERRES
 from cf_apps.superres.presets import tiny_64 as superres
@@ -27,6 +26,7 @@ from cf_apps.t2i.presets import emoji as t2i
 from cf_encoders import ImageVEConfig
 from cf_transformer import CrossAttentionConfig, DiMRConfig, StageConfig
 
+from cf.recipes.tiny import UP_TO_SCALE
 from cf.scale import Ladder, quartered
 from cf.spec import Ready
 
@@ -106,9 +106,7 @@ def metric_depth() -> Ready:
 
 def affine_depth() -> Ready:
     """Depth up to scale and shift, as Marigold's protocol wants it."""
-    ready = metric_depth()
-    model = replace(ready.recipe.model, scaling=ScalingConfig(AFFINE))
-    return replace(ready, recipe=replace(ready.recipe, model=model))
+    return metric_depth().changed(UP_TO_SCALE)
 
 
 def larger(method: str) -> Ready:

@@ -5,7 +5,7 @@ which our own preset `tiny` has, and a learning rate that stays, so that an earl
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from cf_apps.caption.app import APP as CAPTION
 from cf_apps.caption.app import TEXT_APP as CAPTION_TEXT
@@ -40,6 +40,7 @@ SIZES = {
     "L": ((192, 7, 4), (176, 7, 4)),
 }  # fmt: skip
 BASE = "M"
+UP_TO_SCALE = {"scaling": asdict(ScalingConfig(AFFINE))}
 
 
 def flow(size: str = BASE) -> Ready:
@@ -105,9 +106,7 @@ def metric_depth() -> Ready:
 
 def affine_depth() -> Ready:
     """Depth up to scale and shift, as Marigold's protocol wants it."""
-    ready = metric_depth()
-    model = replace(ready.recipe.model, scaling=ScalingConfig(AFFINE))
-    return replace(ready, recipe=replace(ready.recipe, model=model))
+    return metric_depth().changed(UP_TO_SCALE)
 
 
 def larger(method: str) -> Ready:
