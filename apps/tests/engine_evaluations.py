@@ -33,7 +33,8 @@ from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres import evaluate as of_superres
 from cf_apps.t2i import evaluate as of_t2i
 from cf_apps.t2i.sample import Sampler
-from cf_apps.t2i.scoring import geneval
+from cf_apps.t2i.scoring import geneval, guidance
+from cf_apps.t2i.scoring.guidance import INDICATOR, colour_measure, composition_measure, search
 from cf_apps.t2i.scoring.judges import JudgePaths
 from cf_eval.clip_encoders import ClipEncoder
 from engine_ranks import on_ranks
@@ -58,7 +59,7 @@ def small_sets() -> None:
     of_depth.open_depth = twice(by_name.open_depth)
     by_name.HELD_OUT_SCENES, baselines.FITTED_ON, baselines.BATCH = 10, 18, BATCH
     sources.HELD_OUT_SCENES, of_superres.LIMIT = 18, 18
-    for module in (of_captions, of_depth, of_superres, of_t2i):
+    for module in (of_captions, of_depth, of_superres, of_t2i, guidance):
         module.BATCH = BATCH
 
 
@@ -113,7 +114,16 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
         "depth": of_depth.score(depth_tiny.sampler(), scoring("shapes")),
         "superres": of_superres.score(superres_tiny.sampler(source_noise=0.3), scoring("shapes")),
         "captions": of_captions.score(Captioner(caption_tiny.model()), scoring("shapes")),
+        "guidance": searched(Sampler(t2i_tiny.model(**WORDS))),
         "refused": refusal(),
+    }
+
+
+def searched(sampler: Sampler) -> dict[str, dict[str, float]]:
+    """The search for a scale of guidance, by composition and by colours."""
+    return {
+        measure.name: search(sampler, {INDICATOR: None}, (0.0, 1.0, 3.0), HOW, measure, Silence()).table()
+        for measure in (composition_measure(3, seed=3), colour_measure(pairs(), 18, seed=3))
     }
 
 

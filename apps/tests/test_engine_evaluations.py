@@ -42,7 +42,7 @@ def numbers(table, name=""):
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize(
-    "task", ["composition", "pairs", "baseline", "prompts", "depth", "superres", "captions"]
+    "task", ["composition", "pairs", "baseline", "prompts", "depth", "superres", "captions", "guidance"]
 )
 def test_every_rank_knows_the_scores_of_one_process(found, task, ranks):
     many, one = numbers(found[ranks][task]), numbers(found[1, 0][task])

@@ -19,13 +19,13 @@ from cf_apps.t2i import demo as demo_module
 from cf_apps.t2i import evaluate as evaluate_module
 from cf_apps.t2i import prepare as prepare_module
 from cf_apps.t2i.app import APP, show
-from cf_apps.t2i.evaluate import BATCH, colour_distance, draw_in_turn, read_back, score_composition
+from cf_apps.t2i.evaluate import BATCH, colour_distance, read_back, score_composition
 from cf_apps.t2i.sample import Sampler
 from PIL import Image
 from scipy.linalg import sqrtm
 
 sys.path.insert(0, str(Path(__file__).parent))
-from t2i_tiny import CAPTIONS, baseline, dice, recipe, sampler, write_folder
+from t2i_tiny import baseline, dice, recipe, sampler, write_folder
 
 HOW = SampleConfig(scale=1.0, steps=1, solver="euler")
 LATENT_32 = [3, 32, 32]
@@ -84,16 +84,6 @@ def test_each_picture_is_read_for_its_own_caption(it, scenes, monkeypatch):
     assert scored.places_open == 1.0
     assert scored.images.shape == (90, 3, 32, 32)
     assert scored.table()["count"] == 90
-
-
-def test_pictures_in_turn_are_those_of_one_generator(it):
-    captions = (CAPTIONS * 40)[: 2 * BATCH + 7]
-    batches = list(draw_in_turn(it, captions, HOW, Silence(), seed=5))
-    assert [len(batch) for batch in batches] == [BATCH, BATCH, 7]
-    generator = dice(5)
-    for place, batch in enumerate(batches):
-        expected = it.draw(captions[place * BATCH : (place + 1) * BATCH], HOW, generator)
-        assert torch.equal(batch, expected)
 
 
 # ------------------------------------------------------------------------------------------------- distance

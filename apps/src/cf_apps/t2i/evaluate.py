@@ -1,7 +1,7 @@
 """How good are the pictures? Composition accuracy where the truth is known, distances where it is not."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,18 +86,6 @@ def score_composition(
         torch.stack(images[: len(said)]),
         right,
     )
-
-
-def draw_in_turn(
-    sampler: Sampler, captions: Sequence[str], how: SampleConfig, line: Progress, seed: int
-) -> Iterator[Float[Tensor, "n 3 H W"]]:
-    """A picture in [0, 1] of each caption, batch by batch, all from one generator."""
-    generator = torch.Generator().manual_seed(seed)
-    for start in range(0, len(captions), BATCH):
-        images = sampler.draw(captions[start : start + BATCH], how, generator)
-        done = start + len(images)
-        line.show(done / len(captions), f"{done} of {len(captions)} captions")
-        yield images
 
 
 def read_back(

@@ -12,7 +12,6 @@ from cf_apps.engine.commands.common import Drawing, shared_out
 from cf_apps.engine.device import describe_device
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.run import commit, versions
-from cf_apps.engine.watching.progress import progress_line
 from cf_apps.engine.watching.report import print_table, say
 from cf_apps.t2i.app import score
 from cf_apps.t2i.drawing.cli import Run, require_positive
@@ -89,11 +88,13 @@ class Guidance:
         if self.draw.scale is not None:
             raise ConfigError(f"the search takes --scales, not --scale {self.draw.scale:g}")
         data, seed = data_of(self.model, self.data), self.draw.seed
-        sampler, how = T2IDrawing(**self.draw.__dict__).open(self.model)
-        guidances = guidances_of(sampler, self.weak)
-        measure = measure_for(data, sampler.model.config.image_size, self.captions, seed)
-        with progress_line("searching") as line:
+        with shared_out(self.draw.device, "searching") as (world, line):
+            sampler, how = T2IDrawing(**self.draw.__dict__).open(self.model, world.device)
+            guidances = guidances_of(sampler, self.weak)
+            measure = measure_for(data, sampler.model.config.image_size, self.captions, seed)
             found = search(sampler, guidances, self.scales, how, measure, line)
+        if not world.main:
+            return
         record = {
             "run": run_name(self.model),
             "data": data,

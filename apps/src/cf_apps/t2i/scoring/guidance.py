@@ -8,12 +8,13 @@ import torch
 from cf_eval.composition import TASKS
 
 from cf_apps.data.captioned import CaptionedImages
-from cf_apps.data.captioned_shapes import held_out_captions
+from cf_apps.data.captioned_shapes import held_out_captions, shapes_reader
 from cf_apps.data.sources import SHAPES, open_source
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.flow import SampleConfig
+from cf_apps.engine.ranks.spread import in_order, own_parts
 from cf_apps.engine.watching.progress import Progress, Silence
-from cf_apps.t2i.evaluate import colour_distance, draw_in_turn, read_back
+from cf_apps.t2i.evaluate import BATCH, colour_distance, counted
 from cf_apps.t2i.model import Velocity
 from cf_apps.t2i.sample import Sampler
 
@@ -100,6 +101,7 @@ def search(
 ) -> Search:
     """Measure each guidance at each scale, the same x_0 in all. Scale 1 is no guidance, whichever, and measured once.
 
+    Within `spread_over` the ranks draw and read their own pictures, and all know what all have found.
     Raises ConfigError for scales that are none or not finite, before anything is drawn.
     """
     if not scales:
@@ -138,9 +140,13 @@ def composition_measure(per_task: int, seed: int) -> Measure:
     texts = [caption.text for caption in captions]
 
     def take(sampler: Sampler, how: SampleConfig, line: Progress) -> Value:
-        images = torch.cat(list(draw_in_turn(sampler, texts, how, line, seed)))
-        score, _ = read_back(images, captions)
-        overall = score.compute()["overall"]
+        generator, reader, seen = torch.Generator().manual_seed(seed), shapes_reader(), []
+        with own_parts(len(texts), BATCH) as parts:
+            for part in parts:
+                images = sampler.draw([texts[i] for i in part.places], how, part.of(generator))
+                seen += zip(part.places, reader(images), strict=True)
+                line.show(part.places.stop / len(texts), f"{part.places.stop} of {len(texts)} captions")
+        overall = counted(in_order(seen), captions)[0].compute()["overall"]
         return Value(overall, _standard_error(overall, len(texts)))
 
     return Measure("composition accuracy", True, texts, take)
