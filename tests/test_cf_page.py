@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCHMARKS / "papers"))
 from cf.claims import at_most, better, grows, ordered, sign  # noqa: E402
 from cf.every import NAMES  # noqa: E402
 from cf.measures.held_out import held_out  # noqa: E402
+from cf.measures.others import aligned  # noqa: E402
 from cf.measures.t2i import frechet, mean_colours  # noqa: E402
 from cf.measures.walks import unevenness  # noqa: E402
 from cf.reports.page import BEGIN, END, inserted, page  # noqa: E402
@@ -23,7 +24,10 @@ from cf.scales import SCALES  # noqa: E402
 from cf.spec import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Number, Row, Table, Training  # noqa: E402
 from cf.store import Store  # noqa: E402
 from cf_apps.data.captioned_shapes import split_of  # noqa: E402
+from cf_apps.data.depth_sets.by_name import OBJECTS  # noqa: E402
 from cf_apps.t2i.evaluate import read_back  # noqa: E402
+from cf_eval.depth.protocols import depth_protocol  # noqa: E402
+from cf_eval.depth.tables import TABLE_8  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------- the page
 
@@ -133,6 +137,14 @@ def test_held_out_captions_are_of_their_split_and_true_of_their_pictures():
     assert frechet(images, test) < 1e-9
     # twice as dark: a mean half as large, and a spread
     assert frechet(images / 2, test) > mean_colours(images).mean(0).square().sum() / 4
+
+
+def test_depth_is_aligned_as_its_protocol_says_and_else_by_least_squares():
+    for name in TABLE_8.values():  # ETH3D's is fitted on shrunk maps
+        assert aligned(depth_protocol(name)) == depth_protocol(name)
+    plain = aligned(OBJECTS)
+    assert plain.alignment.kind == "least_squares_depth"
+    assert replace(plain, alignment=OBJECTS.alignment) == OBJECTS
 
 
 def test_a_way_of_even_steps_and_one_that_switches():

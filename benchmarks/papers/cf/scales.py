@@ -28,7 +28,7 @@ MEASURES: Mapping[str, Measure] = {
     "captions": others.captions,
     "depth": others.depth,
     "aligned-depth": others.aligned_depth,
-    "superres": pairs.superres,
+    "superres": others.superres,
 }
 
 

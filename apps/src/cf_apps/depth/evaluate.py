@@ -33,7 +33,13 @@ def score(sampler: Sampler, scoring: Scoring) -> Columns:
     Rows: the errors of `cf_eval.depth.errors` over the pixels of the set's protocol, mean over pictures.
     """
     source = open_depth(scoring.data, sampler.size, scoring.seed)
-    sets = source.test if scoring.split == "test" else source.val
+    return score_sets(sampler, source, source.test if scoring.split == "test" else source.val, scoring)
+
+
+def score_sets(
+    sampler: Sampler, source: DepthSource, sets: Mapping[str, Scored], scoring: Scoring
+) -> Columns:
+    """The same of sets by name, each by its own protocol; the baselines are fitted to the source's training pairs."""
     baselines = fitted(sampler, _same_pixels(source))
     columns = {}
     for name, scored in sets.items():

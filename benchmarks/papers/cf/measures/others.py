@@ -2,18 +2,16 @@
 
 from dataclasses import replace
 
-import torch
 from cf_apps.caption.app import APP as CAPTION
-from cf_apps.data.depth_pairs import Foreground, ShapesDepth
 from cf_apps.data.depth_sets.by_name import open_depth
-from cf_apps.data.sources import SHAPES
 from cf_apps.depth.app import APP as DEPTH
-from cf_apps.depth.baselines import fitted
-from cf_apps.depth.evaluate import ENCODER, FLOW, MEAN, scores
-from cf_apps.engine.commands.app import App, Columns, Scoring, run_data
+from cf_apps.depth.evaluate import score_sets
+from cf_apps.engine.commands.app import App, Columns, Scoring
 from cf_apps.engine.commands.common import sample_config
 from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres.app import APP as SUPERRES
+from cf_apps.superres.evaluate import compare
+from cf_eval import DepthProtocol
 from cf_eval.depth.alignment import Alignment
 
 from cf.scale import Numbers, Trained
@@ -30,40 +28,37 @@ def depth(trained: Trained) -> dict[str, Numbers]:
 
 
 def aligned_depth(trained: Trained) -> dict[str, Numbers]:
-    """The same after Marigold's alignment: each picture's own scale and shift by least squares."""
+    """The same after Marigold's alignment, each picture's own scale and shift by least squares.
+
+    Sets whose protocol aligns by itself, such as those of Table 8, keep it.
+    """
     sampler = DEPTH.open(trained.run, trained.device)
-    source = open_depth(trained.scale.data or SHAPES, sampler.size, trained.seed)
-    baselines = fitted(
-        sampler, Foreground(source.train) if isinstance(source.train, ShapesDepth) else source.train
-    )
-    generator, how = torch.Generator().manual_seed(trained.seed), sample_config(trained.run)
-    methods = {
-        FLOW: lambda images, part: sampler.draw(images, how, part.of(generator)),
-        ENCODER: lambda images, part: baselines.encoder_alone(sampler, images),
-        MEAN: lambda images, part: baselines.pixel_mean(images),
-    }
-    found = {}
-    for name, scored in source.test.items():
-        rule = replace(scored.protocol, alignment=Alignment("least_squares_depth"))
-        columns = _plain(scores(replace(scored, protocol=rule), sampler.size, methods, Silence()))
-        found |= (
-            columns
-            if len(source.test) == 1
-            else {f"{name}: {key}": column for key, column in columns.items()}
-        )
-    return found
+    scoring = _scoring(trained)
+    source = open_depth(scoring.data, sampler.size, scoring.seed)
+    sets = {name: replace(scored, protocol=aligned(scored.protocol)) for name, scored in source.test.items()}
+    return _plain(score_sets(sampler, source, sets, scoring))
+
+
+def aligned(protocol: DepthProtocol) -> DepthProtocol:
+    """Depth up to scale and shift, where the protocol does not say how predictions are aligned."""
+    if protocol.alignment != Alignment():
+        return protocol
+    return replace(protocol, alignment=Alignment("least_squares_depth"))
 
 
 def superres(trained: Trained) -> dict[str, Numbers]:
-    """The run and bicubic."""
-    return _plain(_scored(SUPERRES, trained))
+    """The run and bicubic; with Inception's weights the FID as well."""
+    sampler = SUPERRES.open(trained.run, trained.device)
+    return _plain(compare(sampler, _scoring(trained), {}, trained.scale.inception))
 
 
 def _scored(app: App, trained: Trained) -> Columns:
-    data = trained.scale.data or run_data(trained.run)
-    assert data is not None
-    sampler = app.open(trained.run, trained.device)
-    return app.score(sampler, Scoring(data, "test", sample_config(trained.run), trained.seed, Silence()))
+    return app.score(app.open(trained.run, trained.device), _scoring(trained))
+
+
+def _scoring(trained: Trained) -> Scoring:
+    """The test part of what it was trained on, drawn as its recipe says."""
+    return Scoring(trained.data, "test", sample_config(trained.run), trained.seed, Silence())
 
 
 def _plain(columns: Columns) -> dict[str, Numbers]:

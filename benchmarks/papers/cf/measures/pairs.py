@@ -15,16 +15,12 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from cf_apps.engine.commands.app import Scoring
-from cf_apps.engine.commands.common import sample_config
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.ranks.spread import merged, own_parts
 from cf_apps.engine.run import read_config
 from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres.degrade import to_bytes
-from cf_apps.superres.evaluate import compare
-from cf_apps.superres.sample import Sampler as Enlarger
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.scoring.geneval import CONVENTION, PromptScoring, score_geneval
 from cf_apps.t2i.scoring.judges import JudgePaths, clip_of
@@ -35,7 +31,6 @@ from cf_eval.images.features import Features
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cf.measures import others
 from cf.measures.held_pairs import Pairs, held_pairs
 from cf.measures.judged import FIDELITY
 from cf.measures.t2i import FEATURES, SWEPT, mean_colours, parameters, sampler_at, sampler_of
@@ -157,18 +152,6 @@ def walk(trained: Trained) -> dict[str, Numbers]:
     """Between pairs of val captions; the numbers are those of `walks.walk`."""
     sampler = sampler_of(trained)
     return {"walk": walked(sampler, held_pairs(trained, sampler).val.captions, trained.seed)}
-
-
-def superres(trained: Trained) -> dict[str, dict[str, float]]:
-    """The run and bicubic; with Inception's weights the FID as well."""
-    if trained.scale.inception is None:
-        return {name: dict(numbers) for name, numbers in others.superres(trained).items()}
-    scoring = Scoring(trained.data, "test", sample_config(trained.run), trained.seed, Silence())
-    columns = compare(Enlarger.from_run(trained.run, trained.device), scoring, {}, trained.scale.inception)
-    return {
-        name: {key: float(value) for key, value in column.items() if isinstance(value, int | float)}
-        for name, column in columns.items()
-    }
 
 
 @cache

@@ -37,7 +37,7 @@ def write_reports(tables: Mapping[str, Table], scale: Scale, store: Store, folde
 def summarised(name: str, table: Table, scale: Scale, store: Store) -> Summary:
     """Everything that a report says, ready for JSON."""
     records = collected(table, scale, store)
-    rows = [_row(row, table, records.get(row.name, [])) for row in table.rows]
+    rows = [_row(row, records.get(row.name, [])) for row in table.rows]
     everything = [record for row in table.rows for record in records.get(row.name, [])]
     numbers = [number for number in table.numbers if any(number.name in row["ours"] for row in rows)]
     return {
@@ -72,7 +72,7 @@ def summarised(name: str, table: Table, scale: Scale, store: Store) -> Summary:
     }
 
 
-def _row(row: Row, table: Table, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(row: Row, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = list(records[0]["numbers"]) if records else []
     return {
         "name": row.name,
