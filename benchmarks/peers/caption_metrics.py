@@ -11,12 +11,11 @@ timed by the wall clock, from captions to tokens: the jar's call starts a proces
 """
 
 import argparse
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from cf_eval.captions.rouge import rouge_l
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
-from solvers import commit
+from record import write_record
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args()
     table = measure(options.references, options.images, options.repeats)
-    record = {
-        "rows": [asdict(row) for row in table],
-        "repeats": options.repeats,
-        "commit": commit(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    settings = {"images": options.images, "repeats": options.repeats, "python": platform.python_version()}
+    write_record(options.out, "caption_metrics.py", settings, {"rows": table}, ("numpy",), threads="")
     for row in table:
         print(f"{row.what}: {row.ratio:.1f} x  (ours {row.ours_s:.3f} s, peer {row.peer_s:.3f} s)")
 

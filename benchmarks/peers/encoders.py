@@ -11,8 +11,6 @@ of them. Compare ratios.
 
 import argparse
 import gc
-import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import torch
 from cf_encoders import DiagonalGaussian, TextVE, text_ve_preset
 from language_rates import RATE_HEAD, language_models, rate_line
 from public_text_ve import PublicTextVE
-from solvers import commit
+from record import write_record
 from torch import Tensor, nn
 from turns import Task, in_turns, median_ms, median_ratio
 
@@ -184,17 +182,10 @@ def main() -> None:
     print("\n" + RATE_HEAD)
     rates = [] if options.only == "encoders" else language_models(max(options.batch), options.repeats)
     print("\n".join(map(rate_line, rates)))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        setting = {
-            "command": f"benchmarks/peers/encoders.py --repeats {options.repeats}",
-            "commit": commit(),
-            "device": f"CPU, one thread, {platform.machine()}",
-            "torch": torch.__version__,
-            "repeats": options.repeats,
-        }
-        found = {"rows": [asdict(row) for row in rows], "language_models": [asdict(row) for row in rates]}
-        options.out.write_text(json.dumps({**setting, **found}, indent=2) + "\n")
+    tables = {"rows": rows, "language_models": rates}
+    write_record(
+        options.out, f"encoders.py --repeats {options.repeats}", {"repeats": options.repeats}, tables
+    )
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ CPU time of one thread; the ways take turns within each repeat and the ratio is 
 """
 
 import argparse
-import json
-import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy
 import torch
 from cf_eval.frechet import frechet_distance
 from cf_eval.moments import Moments
+from record import write_record
 from scipy.linalg import sqrtm
-from solvers import commit
 from torch import Tensor
 from turns import in_turns, median_ms, median_ratio
 
@@ -131,12 +128,8 @@ def main() -> None:
             f"sqrtm {row.sqrtm_ratio:5.1f} x   "
             + "   ".join(f"{name} {error:+.1e}" for name, error in row.errors.items())
         )
-    if options.out:
-        about = {
-            "commit": commit(), "machine": platform.processor() or platform.machine(), "threads": 1,
-            "repeats": options.repeats, "torch": torch.__version__, "scipy": scipy.__version__,
-        }  # fmt: skip
-        options.out.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    settings = {"repeats": options.repeats}
+    write_record(options.out, "frechet.py", settings, {"rows": rows}, ("torch", "scipy"))
 
 
 if __name__ == "__main__":

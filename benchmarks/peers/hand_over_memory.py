@@ -8,12 +8,10 @@ concatenation in plain torch as DiMR draws it. Needs Linux (/proc).
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +19,7 @@ import torch.nn.functional as F
 from cf_transformer import Cascade
 from cf_transformer.position import pixel_shuffle
 from model_cpu import resident
-from solvers import commit
+from record import write_record
 from torch import Tensor
 
 MAPS, LOW, HIGH, RATIO, GRID = 66, 1024, 512, 2, (16, 16)
@@ -86,13 +84,7 @@ def main() -> None:
                 rows.append(Row(way, b, autocast, b * BYTES_PER_SAMPLE / 2**20, above))
                 precision = "bf16" if autocast else "fp32"
                 print(f"b {b}, {precision}, {way:9} {above:8.0f} MiB above {rows[-1].maps_mib:.0f} of maps")
-    setting = {
-        "command": "benchmarks/peers/hand_over_memory.py",
-        "commit": commit(),
-        "torch": torch.__version__,
-    }
-    setting["device"] = f"CPU, {platform.machine()}"
-    options.out.write_text(json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+    write_record(options.out, "hand_over_memory.py", {}, {"rows": rows}, threads="")
 
 
 if __name__ == "__main__":

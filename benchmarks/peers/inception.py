@@ -9,18 +9,15 @@ one thread; the ways take turns within each repeat and the ratio is taken there.
 """
 
 import argparse
-import json
-import platform
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch_fidelity
 from cf_eval.images.features import NetworkFeatures, inception_features
 from cf_eval.images.inception_net import InceptionNet, load_inception
 from cf_eval.images.weights import WeightFile, file_sha256
-from solvers import commit
+from record import write_record
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from turns import Task, in_turns, median_ms, median_ratio
 
@@ -106,12 +103,9 @@ def main() -> None:
             f"{row.way:22} {row.images_per_s:6.2f} images/s   {row.rate_ratio:5.2f} x {PEER}'s rate   "
             f"error {row.largest_error:.0e}"
         )
-    if options.out:
-        about = {
-            "commit": commit(), "machine": platform.processor() or platform.machine(), "threads": 1,
-            "repeats": options.repeats, "torch": torch.__version__, "torch_fidelity": torch_fidelity.__version__,
-        }  # fmt: skip
-        options.out.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    words = "inception.py" + " --compile" * options.compile
+    settings = {"repeats": options.repeats}
+    write_record(options.out, words, settings, {"rows": rows}, ("torch", "torch-fidelity"))
 
 
 if __name__ == "__main__":

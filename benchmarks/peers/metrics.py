@@ -9,8 +9,6 @@ cf-eval was built to reach. --compile also times the FID network after torch.com
 """
 
 import argparse
-import json
-import platform
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +16,8 @@ from pathlib import Path
 import caption_metrics
 import frechet
 import inception
-import numpy as np
-import scipy
 import torch
-from solvers import commit
+from record import write_record
 
 
 @dataclass(frozen=True)
@@ -88,13 +84,9 @@ def main() -> None:
         for figure in found:
             verdict = "met" if figure.ratio >= figure.asked else "not met"
             print(f"{figure.what:45} {figure.ratio:6.2f} x {figure.peer}, asked {figure.asked:g}: {verdict}")
-    about = {
-        "commit": commit(), "machine": platform.processor() or platform.machine(), "threads": 1,
-        "repeats": options.repeats, "torch": torch.__version__, "numpy": np.__version__, "scipy": scipy.__version__,
-    }  # fmt: skip
-    record = {**about, "figures": [asdict(figure) for figure in figures], "details": details}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    settings = {"repeats": options.repeats, "details": details}
+    words = "metrics.py" + " --compile" * options.compile
+    write_record(options.out, words, settings, {"figures": figures}, ("torch", "numpy", "scipy"))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ Compare ratios.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,8 +22,9 @@ import torch
 from cf_flowcore import classifier_free, multiscale_loss, solve
 from cf_transformer import DiMR, DiMRConfig, StageConfig, TimeLerp, preset
 from public_dimr import PublicDiMR
-from solvers import commit, cpu_seconds
+from record import write_record
 from torch import Tensor, nn
+from turns import cpu_seconds
 
 WAYS = OURS, PUBLIC, OURS_TWICE, PUBLIC_ONCE = (
     "DiMR",
@@ -253,18 +252,9 @@ def main() -> None:
     rows = [row for name in options.sizes for row in measure(name, options)]
     memories = [row for name in options.sizes for row in memory(name, options)]
     print(table(rows, memories))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        setting = {
-            "command": "benchmarks/peers/model_cpu.py" + (" --autocast" if options.autocast else ""),
-            "commit": commit(),
-            "device": f"CPU, one thread, {platform.machine()}",
-            "torch": torch.__version__,
-            "repeats": options.repeats,
-            "samples": {name: SIZES[name].b for name in options.sizes},
-        }
-        found = {"rows": [asdict(row) for row in rows], "memory": [asdict(row) for row in memories]}
-        options.out.write_text(json.dumps({**setting, **found}, indent=2) + "\n")
+    settings = {"repeats": options.repeats, "samples": {name: SIZES[name].b for name in options.sizes}}
+    words = "model_cpu.py" + " --autocast" * options.autocast
+    write_record(options.out, words, settings, {"rows": rows, "memory": memories})
 
 
 if __name__ == "__main__":

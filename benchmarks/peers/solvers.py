@@ -12,14 +12,10 @@ layers of 512, batch 4096, untrained, for some. Compare ratios.
 """
 
 import argparse
-import json
 import math
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +25,9 @@ from cf_flowcore import CondOT, Velocity, flow_matching_loss, log_prob, solve
 from cf_flowcore.control import I_CONTROL, PI_CONTROL, StepControl
 from counting import Counted, CountOps
 from other_solvers import STEPS, Solver, peers
+from record import write_record
 from torch import Tensor
+from turns import cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,6 @@ def large_field() -> Velocity:
     return lambda x, t: net(torch.cat([x, t[:, None]], dim=1))
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Thread CPU time of one call."""
-    begin = time.thread_time()
-    work()
-    return time.thread_time() - begin
-
-
 def against_raw(
     solver: Solver,
     v: Velocity,
@@ -219,12 +210,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def commit() -> str:
-    """The commit measured, marked where the tree differs from it."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return described.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -249,19 +234,8 @@ def main() -> None:
         parser.error(f"no solver's name contains {options.only!r}; known: {', '.join(known)}")
     rows = [measure(name, s, v, x, options) for name, s in chosen.items()]
     print(table(rows))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        setting = {
-            "command": "benchmarks/peers/solvers.py",
-            "commit": commit(),
-            "device": f"CPU, one thread, {platform.machine()}",
-            "torch": torch.__version__,
-            "repeats": options.repeats,
-            "not_installed": missing,
-        }
-        options.out.write_text(
-            json.dumps({**setting, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
-        )
+    settings = {"repeats": options.repeats, "not_installed": missing}
+    write_record(options.out, "solvers.py", settings, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ them. Memory is of a process of its own: `above` is the most that a step has res
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,9 +31,10 @@ from cf_transformer.config import RecomputeKind
 from cf_transformer.recompute import RECOMPUTE
 from model_cpu import STATUS, resident
 from public_trainer import AS_PUBLIC, Means, PublicTrainer
-from solvers import commit, cpu_seconds
+from record import write_record
 from training_fit import Enough, fit_until_enough, model_of
 from training_sizes import SEED, SIZES, batch_of
+from turns import cpu_seconds
 
 OURS, PUBLIC = "ours", "public way"
 OUR_WAYS: dict[str, RecomputeKind] = {OURS: "nothing", "ours, blocks twice": "blocks"}
@@ -245,18 +244,9 @@ def main() -> None:
     rows = [row for name in options.sizes if options.repeats for row in measure(name, options)]
     memories = [row for name in options.sizes if not options.no_memory for row in memory(name)]
     print(table(rows, memories))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        setting = {
-            "command": f"benchmarks/peers/training.py --repeats {options.repeats}",
-            "commit": commit(),
-            "device": f"CPU, one thread, {platform.machine()}",
-            "torch": torch.__version__,
-            "repeats": options.repeats,
-            "samples": {name: SIZES[name]().b for name in options.sizes},
-        }
-        found = {"rows": [asdict(row) for row in rows], "memory": [asdict(row) for row in memories]}
-        options.out.write_text(json.dumps({**setting, **found}, indent=2) + "\n")
+    settings = {"repeats": options.repeats, "samples": {name: SIZES[name]().b for name in options.sizes}}
+    words = f"training.py --repeats {options.repeats}"
+    write_record(options.out, words, settings, {"rows": rows, "memory": memories})
 
 
 if __name__ == "__main__":
