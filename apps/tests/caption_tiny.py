@@ -58,6 +58,8 @@ SETTINGS: dict[str, Any] = {
     "sigma": 0.5,
     "redo": 0.0,
     "loss.scale_weights": None,
+    "loss.mean_weight": 0.0,
+    "loss.decoder_weight": 0.0,
     "sample.steps": 2,
 }
 IMAGE_VE: dict[str, Any] = {

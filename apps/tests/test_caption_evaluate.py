@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ from cf_eval.captions import score_captions
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from caption_tiny import CAPTIONS, dice, model, write_folder
+from caption_tiny import CAPTIONS, IMAGE_VE, dice, model, write_folder
 
 SCENES = CaptionedShapes(size=40, image_size=16, seed=123)
 EVERY = torch.arange(len(SCENES))
@@ -172,6 +173,19 @@ def test_a_set_without_truth_has_words_only(tmp_path):
     assert list(columns) == ["written", "another_picture's"]
     assert "grammatical" not in columns["written"]
     assert columns["written"]["captions"] >= 1
+
+
+def test_where_the_source_was_taught_the_table_says_what_it_says_without_the_flow():
+    pixels: dict[str, Any] = {"codec": {"name": "pixels"}, "image_ve": IMAGE_VE}
+    taught = model(**pixels, loss__mean_weight=1.0)
+    data = CaptionedShapes(size=5, image_size=16, seed=7)
+    found = captioned(Captioner(taught), data, HOW, Silence())
+    latent = taught.encode(data.batch(torch.arange(5)).images)
+    with torch.no_grad():
+        assert found.without_flow == taught.write(taught.modules["image_ve"](latent.mean).mean)
+    assert captioned(Captioner(model(**pixels)), data, HOW, Silence()).without_flow is None
+    columns = score(Captioner(taught), Scoring("shapes", "test", HOW, 0, Silence()))
+    assert list(columns) == ["written", "encoder_alone", "another_picture's", "a_true_one"]
 
 
 def test_one_caption_is_drawn_for_each_picture_in_order():

@@ -65,10 +65,14 @@ class JavaTools:
 
 @dataclass(frozen=True)
 class Captioned:
-    """What the model wrote under each picture, and all that is said of it."""
+    """What the model wrote under each picture, and all that is said of it.
+
+    without_flow: what is read out of x_0 itself, where training made that something to read.
+    """
 
     written: list[str]
     references: list[list[str]]
+    without_flow: list[str] | None = None
 
 
 def score(
@@ -76,6 +80,7 @@ def score(
 ) -> Columns:
     """The model's captions of the held-out pictures beside what one would get for another picture's caption.
 
+    After a training with L_mean also beside what the encoder alone says: the decoder reads the mean of x_0.
     For captioned_shapes also beside a further true caption of the same picture: the most that there is to reach, as
     references leave open which of its many captions a picture gets.
 
@@ -85,7 +90,10 @@ def score(
     chosen = None if protocol is None else on_main(protocol)
     data = open_captions(scoring.data, captioner.model.config.image_size).held_out(scoring.split)
     found = captioned(captioner, data, scoring.how, scoring.line, seed=scoring.seed)
-    candidates = {"written": found.written, "another_picture's": _shifted(found.references)}
+    candidates = {"written": found.written}
+    if found.without_flow is not None:
+        candidates["encoder_alone"] = found.without_flow
+    candidates["another_picture's"] = _shifted(found.references)
     if isinstance(data, CaptionedShapes):
         candidates["a_true_one"] = _further_captions(data)
 
@@ -113,13 +121,17 @@ def captioned(
 ) -> Captioned:
     """One drawn caption of every picture."""
     generator = torch.Generator().manual_seed(seed)
-    count, written = len(data), []
+    count, written, alone = len(data), [], []
+    taught = captioner.model.config.image_ve is not None and captioner.model.config.loss.mean_weight > 0
     with own_parts(count, BATCH) as parts:
         for part in parts:
             images = data.batch(torch.tensor(part.places)).images
             written += zip(part.places, captioner.captions(images, how, part.of(generator)), strict=True)
+            if taught:
+                alone += zip(part.places, captioner.without_flow(images), strict=True)
             line.show(part.places.stop / count, f"{part.places.stop} of {count} pictures")
-    return Captioned(in_order(written), references(data, torch.arange(count)))
+    said = references(data, torch.arange(count))
+    return Captioned(in_order(written), said, in_order(alone) if taught else None)
 
 
 def words_table(

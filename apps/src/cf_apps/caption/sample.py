@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from cf_encoders import DiagonalGaussian
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
@@ -43,8 +44,15 @@ class Captioner:
         """A caption of each square picture of the run's size; another draw from the generator may say another thing."""
         written = []
         for some in images.split(batch_size):
-            with autocast(self.model.device, self.precision):
-                source = self.model.source(self.model.encode(some))
-            x_0 = draws_of(generator).sample(source, how.temperature).float()
+            x_0 = draws_of(generator).sample(self._source(some), how.temperature).float()
             written += self.model.write(carry(self.model.backbone, x_0, how, self.precision).x)
         return written
+
+    @torch.no_grad()
+    def without_flow(self, images: UInt8[Tensor, "b 3 s s"]) -> list[str]:
+        """What the decoder reads out of the mean of x_0: no more than noise, unless L_mean taught it x_1."""
+        return self.model.write(self._source(images).mean.float())
+
+    def _source(self, images: UInt8[Tensor, "b 3 s s"]) -> DiagonalGaussian:
+        with autocast(self.model.device, self.precision):
+            return self.model.source(self.model.encode(images))

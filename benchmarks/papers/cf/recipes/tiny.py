@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 from cf_apps.caption.app import APP as CAPTION
 from cf_apps.caption.app import TEXT_APP as CAPTION_TEXT
+from cf_apps.caption.config import LossConfig as CaptionLoss
 from cf_apps.caption.presets import tiny as caption
 from cf_apps.caption.presets import tiny_text as caption_text
 from cf_apps.depth.app import APP as DEPTH
@@ -92,11 +93,14 @@ def minilm() -> Ready:
 
 
 def captions() -> Ready:
-    """Picture to caption, in a share of the preset's steps."""
+    """Picture to caption, in a share of the preset's steps, and with the losses of the paper alone."""
     text = caption_text()
     first = Ready(CAPTION_TEXT, replace(text, fit=replace(text.fit, steps=300, batch_size=32)))
-    recipe = caption()
-    return Ready(CAPTION, replace(recipe, fit=replace(recipe.fit, steps=500, batch_size=32)), first)
+    recipe, own = caption(), caption().model
+    loss = CaptionLoss(kl_weight=own.loss.kl_weight, encoder_weight=own.loss.encoder_weight, times=own.loss.times)
+    model = replace(own, loss=loss, sample=replace(own.sample, temperature=0.5))
+    fit = replace(recipe.fit, steps=500, batch_size=32)
+    return Ready(CAPTION, replace(recipe, model=model, fit=fit), first)
 
 
 def metric_depth() -> Ready:
