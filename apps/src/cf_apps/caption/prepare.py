@@ -1,14 +1,16 @@
 """Before the first step of captioning: data, frozen parts, modules, and what does not fit said or refused."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from cf_encoders import DiagonalGaussian, PatchDCTCodec, kl_weight_warning
 from cf_encoders.codec import PixelCodec
 
 from cf_apps.caption.config import CaptionConfig
-from cf_apps.caption.model import CaptionModel, build
+from cf_apps.caption.model import NAME, CaptionModel, build
 from cf_apps.caption.prepare_text import cut_captions
 from cf_apps.caption.sources import (
     CaptionSource,
@@ -17,8 +19,8 @@ from cf_apps.caption.sources import (
 )
 from cf_apps.caption.task import CaptionTask, encode_all
 from cf_apps.caption.text import TextModel
-from cf_apps.engine.codecs import fitted
-from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.engine.codecs import fitted, with_constants_of
+from cf_apps.engine.commands.app import Ready, Setting, begun
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.watching.progress import Progress
 
@@ -39,12 +41,20 @@ def prepare(config: CaptionConfig, setting: Setting) -> Ready:
     text = TextModel.from_run(Path(config.text), setting.device)
     source = open_captions(setting.data, config.image_size, setting.seed)
     captions = some_captions(source.train, TEXT_SAMPLE)
-    config = measured(config, text, source, captions)
+    before = begun(setting, NAME)
+    config = measured(config, text, source, captions) if before is None else _as_begun(config, before)
     model = build(config, text.decoder, text.tokenizer, setting.device, setting.seed)
     said = [*cut_captions(text, captions), *_unreadable(text, captions), *_odd_kl_weight(config)]
     latents = _latents(model, source, setting.line)
     task = CaptionTask(model, text, source.train, source.name, setting.seed, latents)
     return Ready(task, source.skipped.notes(), [*said, *source.skipped.said()])
+
+
+def _as_begun(config: CaptionConfig, before: Mapping[str, Any]) -> CaptionConfig:
+    """The config with what the run measured before its first step."""
+    earlier = CaptionConfig.from_dict(before["config"])
+    codec = with_constants_of(config.codec, earlier.codec)
+    return replace(config, codec=codec, mean=earlier.mean, std=earlier.std)
 
 
 @torch.no_grad()

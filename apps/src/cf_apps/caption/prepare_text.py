@@ -2,9 +2,9 @@
 
 from cf_apps.caption.config import TextConfig
 from cf_apps.caption.sources import open_captions, some_captions
-from cf_apps.caption.text import TextModel, TextTask, build
-from cf_apps.caption.tokens import learned
-from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.caption.text import NAME, TextModel, TextTask, build
+from cf_apps.caption.tokens import learned, restored
+from cf_apps.engine.commands.app import Ready, Setting, begun
 
 IMAGE_SIZE = 32  # pixels; pictures are not looked at, but the sets come with some
 LEARN_FROM = 50_000  # captions that the tokenizer is learned from
@@ -15,7 +15,10 @@ def prepare_text(config: TextConfig, setting: Setting) -> Ready:
     """A text autoencoder ready to train. Raises UserError or DataError for what cannot be trained."""
     source = open_captions(setting.data, IMAGE_SIZE, setting.seed)
     captions = some_captions(source.train, LEARN_FROM)
-    tokenizer = learned(config.tokens, captions, config.autoencoder.decoder.vocabulary)
+    if (before := begun(setting, NAME)) is None:
+        tokenizer = learned(config.tokens, captions, config.autoencoder.decoder.vocabulary)
+    else:
+        tokenizer = restored(before["tokenizer"])
     model = build(config, tokenizer, setting.device, setting.seed)
     task = TextTask(model, source.train, source.name, setting.seed)
     said = [*cut_captions(model, captions[:CHECKED]), *source.skipped.said()]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -82,6 +82,11 @@ class ScalingConfig:
         if self.near is None or self.far is None:
             raise ConfigError("scaling.near and far are not measured yet; train measures them, or give both")
         return self.near, self.far
+
+
+def kept_ends(config: ScalingConfig, earlier: ScalingConfig) -> ScalingConfig | None:
+    """near and far of an earlier run, which its weights are tied to; None where it scaled in another way."""
+    return earlier if replace(earlier, near=None, far=None) == config else None
 
 
 def measured(config: ScalingConfig, readings: Float[Tensor, "n"]) -> ScalingConfig:

@@ -12,9 +12,9 @@ from cf_apps.data.depth_sets.by_name import DepthSource, open_depth
 from cf_apps.data.depth_sets.normalise import filled
 from cf_apps.depth.config import DepthConfig
 from cf_apps.depth.losses import depth_losses
-from cf_apps.depth.model import DepthModel, build, to_unit
-from cf_apps.depth.scaling import measured
-from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.depth.model import NAME, DepthModel, build, to_unit
+from cf_apps.depth.scaling import kept_ends, measured
+from cf_apps.engine.commands.app import Ready, Setting, begun
 from cf_apps.engine.ranks.draws import data_draws, own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
@@ -60,7 +60,13 @@ def prepare(config: DepthConfig, setting: Setting) -> Ready:
     """A depth task ready to train. Raises UserError or DataError for what cannot be trained."""
     source = open_depth(setting.data, config.size, setting.seed)
     if config.scaling.is_measured:
-        config = replace(config, scaling=measured(config.scaling, _readings(source)))
+        before = begun(setting, NAME)
+        kept = (
+            None
+            if before is None
+            else kept_ends(config.scaling, DepthConfig.from_dict(before["config"]).scaling)
+        )
+        config = replace(config, scaling=kept or measured(config.scaling, _readings(source)))
     model = build(config, setting.device, setting.seed)
     task = DepthTask(model, source.train, source.name, setting.seed)
     return Ready(task, source.skipped.notes(), [*_odd_kl_weight(config), *source.skipped.said()])

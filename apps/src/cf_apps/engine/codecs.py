@@ -42,6 +42,12 @@ def fitted(config: CodecConfig, images: UInt8[Tensor, "b 3 H W"]) -> CodecConfig
     return replace(config, mean=tuple(mean), std=tuple(std))
 
 
+def with_constants_of(config: CodecConfig, earlier: CodecConfig) -> CodecConfig:
+    """The codec as an earlier run measured it, which that run's weights are tied to; as it is where it is another."""
+    same = config.mean is None and replace(config, mean=earlier.mean, std=earlier.std) == earlier
+    return earlier if same else config
+
+
 def build_codec(config: CodecConfig, device: torch.device) -> ImageCodec:
     """The codec on its device. Raises ConfigError where its weights are not there, naming the key to set."""
     if config.path is None and config.name in IMAGE_CODECS and config.name not in WITHOUT_PATH:

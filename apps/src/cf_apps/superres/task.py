@@ -8,14 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.data.picture_sets import Pictures, PictureSet, open_pictures
-from cf_apps.engine.codecs import fitted
-from cf_apps.engine.commands.app import Ready, Setting
+from cf_apps.engine.codecs import fitted, with_constants_of
+from cf_apps.engine.commands.app import Ready, Setting, begun
 from cf_apps.engine.ranks.draws import own_rows
 from cf_apps.engine.seeds import endless_order
 from cf_apps.engine.task import Losses, ModelTask
 from cf_apps.superres.config import SuperResConfig
 from cf_apps.superres.degrade import shrunk
-from cf_apps.superres.model import SuperResModel, build
+from cf_apps.superres.model import NAME, SuperResModel, build
 
 CODEC_SAMPLE = 2_048  # pictures that a codec's constants are measured on
 
@@ -54,7 +54,10 @@ class SuperResTask(ModelTask):
 def prepare(config: SuperResConfig, setting: Setting) -> Ready:
     """A super-resolution task ready to train. Raises UserError or DataError for what cannot be trained."""
     source = open_pictures(setting.data, config.image_size, setting.seed)
-    if config.codec.name == "patch-dct":
+    if (before := begun(setting, NAME)) is not None:
+        earlier = SuperResConfig.from_dict(before["config"])
+        config = replace(config, codec=with_constants_of(config.codec, earlier.codec))
+    if config.codec.name == "patch-dct" and config.codec.mean is None:
         first = torch.arange(min(CODEC_SAMPLE, len(source.train)))
         config = replace(config, codec=fitted(config.codec, source.train.batch(first)))
     model = build(config, setting.device, setting.seed)

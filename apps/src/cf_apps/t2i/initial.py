@@ -10,9 +10,9 @@ from cf_encoders import Vocabulary
 from cf_encoders.tokenizer import SPECIALS
 from torch import Tensor, nn
 
-from cf_apps.engine.commands.app import run_kind, task_run
-from cf_apps.engine.errors import ConfigError, RunError
-from cf_apps.engine.run import read_config
+from cf_apps.engine.codecs import with_constants_of
+from cf_apps.engine.commands.app import task_run
+from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.saving.export import last_averaged, load_into
 from cf_apps.engine.saving.state import named_tensors
@@ -47,12 +47,8 @@ class Origin:
         return cls(run.resolve(), tensors, T2IConfig.from_dict(task["config"]), task["vocabulary"])
 
     @classmethod
-    def resumed(cls, run: Path) -> "Origin":
-        """What a run that goes on measured and learned from its data when it began. RunError for another task's."""
-        record = read_config(run)
-        if (kind := run_kind(record)) != "t2i":
-            raise RunError(f"{run} is a run of `crossflow {kind}`; resume it with that")
-        task = record["task"]
+    def resumed(cls, run: Path, task: Mapping[str, Any]) -> "Origin":
+        """What a run that goes on measured and learned from its data when it began. task: as `begun` gives it."""
         return cls(run.resolve(), None, T2IConfig.from_dict(task["config"]), task["vocabulary"])
 
     def adopted(self, config: T2IConfig) -> T2IConfig:
@@ -72,8 +68,7 @@ class Origin:
                     f"init: {what} of {self.run} is {there}, here it is {here}; choose the same"
                 )
         codec = replace(config.codec, path=config.codec.path or own.codec.path)
-        if codec.mean is None and replace(codec, mean=own.codec.mean, std=own.codec.std) == own.codec:
-            codec = own.codec
+        codec = with_constants_of(codec, own.codec)
         language = replace(config.language, path=config.language.path or own.language.path)
         init = own.init if self.tensors is None else str(self.run)
         return replace(config, codec=codec, language=language, init=init)

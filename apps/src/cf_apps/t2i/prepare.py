@@ -13,8 +13,7 @@ from cf_apps.data.shards.reading import Shards
 from cf_apps.data.shards.records import is_shards
 from cf_apps.data.sources import open_source
 from cf_apps.engine.codecs import fitted
-from cf_apps.engine.commands.app import Ready, Setting
-from cf_apps.engine.saving.checkpoint import checkpoints
+from cf_apps.engine.commands.app import Ready, Setting, begun
 from cf_apps.engine.watching.progress import Progress
 from cf_apps.t2i.config import T2IConfig
 from cf_apps.t2i.extract.extracted import from_shards, require_same_codec
@@ -72,8 +71,8 @@ def _from_shards(config: T2IConfig, setting: Setting) -> _Material:
 
 def _origin(config: T2IConfig, setting: Setting) -> Origin | None:
     """The run that words and constants come from, and the weights as well unless it is this one, going on."""
-    if setting.resumed is not None and checkpoints(setting.resumed):
-        return Origin.resumed(setting.resumed)
+    if setting.resumed is not None and (task := begun(setting, "t2i")) is not None:
+        return Origin.resumed(setting.resumed, task)
     return None if config.init is None else Origin.read(Path(config.init))
 
 

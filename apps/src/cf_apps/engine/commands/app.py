@@ -15,6 +15,7 @@ from cf_apps.engine.flow import SampleConfig
 from cf_apps.engine.precision import slow_precision
 from cf_apps.engine.ranks.world import World
 from cf_apps.engine.run import read_config
+from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.saving.export import export, load_model
 from cf_apps.engine.task import Task
 from cf_apps.engine.watching.progress import Progress, Silence, progress_line
@@ -144,6 +145,20 @@ def task_run(run: Path, task: str) -> tuple[dict[str, torch.Tensor], dict[str, A
         what = f"a run of `crossflow {kind}`" if kind else "not a run that crossflow trained"
         raise RunError(f"{run} is {what}, this is `crossflow {task}`; give one of its run folders")
     return load_model(run)
+
+
+def begun(setting: Setting, task: str) -> dict[str, Any] | None:
+    """What a run that goes on wrote of its task when it began; None where training begins now.
+
+    The weights are tied to what was measured then, on data that may have grown since. Raises RunError for a run of
+    another task.
+    """
+    if setting.resumed is None or not checkpoints(setting.resumed):
+        return None
+    config = read_config(setting.resumed)
+    if (kind := run_kind(config)) != task:
+        raise RunError(f"{setting.resumed} is a run of `crossflow {kind}`; resume it with that")
+    return config["task"]
 
 
 def run_kind(config: Mapping[str, Any]) -> str | None:
