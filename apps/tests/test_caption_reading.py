@@ -75,6 +75,41 @@ def test_it_trains_the_runs_copy_of_the_decoder_and_nothing_else():
     assert torch.equal(before, it.losses(batch, dice(), 0.9).terms["flow"][1])
 
 
+def test_times_of_reading_are_those_of_the_flow():
+    """All x_t are noise near t = 0 and captions near 1, so a model that goes nowhere shows where t was."""
+    it = task("autoregressive", loss__decoder_weight=1.0, loss__times="early")
+    captions = list(CAPTIONS) * 40
+    x_1 = it.caption_latents(captions, dice())
+    seen: list[torch.Tensor] = []
+    still = it.model.modules["backbone"]
+    still.forward = lambda x_t, t, is_null: seen.append(t) or torch.zeros_like(x_t)  # type: ignore[method-assign]
+    reading_loss(it.model, it.text, captions, torch.randn(x_1.shape), x_1, dice(2))
+    low = (seen[0] < 0.1).float().mean().item()
+    assert low == pytest.approx(0.7 * 0.1 ** (1 / 3) + 0.3 * 0.1, abs=0.02)  # 0.7 Power(3) + 0.3 uniform
+
+
+def test_the_encoder_learns_by_what_the_decoder_reads_out_of_its_mean():
+    changes = {"codec": {"name": "pixels"}, "image_ve": IMAGE_VE, "loss__decoder_from": 0.5}
+    it = task("autoregressive", **changes, loss__see_weight=2.0)
+    batch = it.batch(0, 4)
+    assert "see" not in it.losses(batch, dice(), 0.49).terms
+    weight, loss = it.losses(batch, dice(), 0.5).terms["see"]
+    assert weight == 2.0
+    targets, real = it.text.autoencoder.targets(*it.text.tokens(batch.captions))
+    z = it.model.latent_of(it.model.modules["image_ve"](batch.latent.mean).mean)
+    logits, told = it.model.decoder.training_logits(z, targets, real, dice(3))
+    by_hand = F.cross_entropy(logits[told], targets[told])
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    loss.backward()
+    moved = {name for name, part in it.modules.items() if any(p.grad is not None for p in part.parameters())}
+    assert moved == {"image_ve"}
+    both = task("autoregressive", **changes, loss__see_weight=2.0, loss__decoder_weight=1.0)
+    both.losses(batch, dice(), 0.5).terms["see"][1].backward()
+    assert any(p.grad is not None for p in both.model.decoder.parameters())
+    without = task("autoregressive", loss__see_weight=2.0, loss__decoder_from=0.0)
+    assert "see" not in without.losses(without.batch(0, 4), dice(), 0.5).terms  # no source that could learn
+
+
 def test_a_run_keeps_the_decoder_it_learned_and_the_text_run_its_own(tmp_path):
     folder = write_folder(tmp_path / "data")
     text = train_text(tmp_path / "text", folder)
@@ -97,6 +132,7 @@ def test_a_run_keeps_the_decoder_it_learned_and_the_text_run_its_own(tmp_path):
         ("loss__decoder_from", 1.0, r"decoder_from must lie in \[0, 1\), got 1.0"),
         ("loss__decoder_steps", 0, "decoder_steps must be a whole number, 1 or more"),
         ("loss__decoder_weight", -1.0, "decoder_weight must be zero or more"),
+        ("loss__see_weight", -1.0, "see_weight must be zero or more"),
     ],
 )
 def test_what_cannot_be_is_refused(key, value, message):

@@ -56,27 +56,29 @@ class TextConfig(Record):
 
 @dataclass(frozen=True)
 class LossConfig(LearnedSourceConfig):
-    """L = L_FM (+ kl_weight L_KL + encoder_weight L_Enc + mean_weight L_mean, of a learned source)
+    """L = L_FM (+ kl_weight L_KL + encoder_weight L_Enc + mean_weight L_mean + see_weight L_see, of a learned source)
     (+ decoder_weight L_read)
 
     The weights concern `CaptionConfig.image_ve` only: the KL of its q(x_0 | picture), the contrast of x_0 with the
-    caption's latent, and the regression of its mean on that.
+    caption's latent, and the regression of its mean on that. But for:
 
     decoder_weight: of L_read, which goes on training the run's copy of the text decoder, and nothing else, to read
     latents that the flow has made (reading.py); 0 leaves the decoder as it comes.
-    decoder_from: the share of the run after which it does so; before, there is no flow to learn from.
+    see_weight: of L_see, by which image_ve learns, and the decoder if it does, to read the caption out of x_0's mean.
+    decoder_from: the share of the run after which both do so; before, there is no flow to learn from.
     decoder_steps: Euler steps by which those latents are made, one velocity of the backbone each.
     """
 
     kl_weight: float = 1e-4
     encoder_weight: float = 0.0
     decoder_weight: float = 0.0
+    see_weight: float = 0.0
     decoder_from: float = 0.5
     decoder_steps: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("kl_weight", "encoder_weight", "decoder_weight"):
+        for name in ("kl_weight", "encoder_weight", "decoder_weight", "see_weight"):
             require_weight(name, getattr(self, name))
         require_count("decoder_steps", self.decoder_steps, 1)
         if not 0.0 <= self.decoder_from < 1.0:

@@ -60,8 +60,8 @@ def tiny() -> Recipe[CaptionConfig]:
         backbone=_small_dimr(TINY_LATENT, width=192, blocks=5, patch=2),
         sigma=0.3,
         loss=LossConfig(
-            kl_weight=3e-5, encoder_weight=0.3, mean_weight=2.0, decoder_weight=1.0, decoder_from=0.85,
-            decoder_steps=4, times="early",
+            kl_weight=3e-5, encoder_weight=0.3, mean_weight=2.0, decoder_weight=1.0, see_weight=1.0,
+            decoder_from=0.75, decoder_steps=4, times="early",
         ),
         # a quarter of the noise: fewer captions that are no sentences
         sample=SampleConfig(scale=1.0, steps=20, solver="euler", temperature=0.25),

@@ -6,13 +6,13 @@ where it hesitates, between two. It is cheaper to read those rightly than to hav
 
 import torch
 import torch.nn.functional as F
-from cf_flowcore import CondOT, Uniform
+from cf_flowcore import CondOT
 from jaxtyping import Float
 from torch import Tensor
 
 from cf_apps.caption.model import CaptionModel
 from cf_apps.caption.text import TextModel
-from cf_apps.engine.flow import Backbone
+from cf_apps.engine.flow import TIMES, Backbone
 from cf_apps.engine.ranks.draws import draws_of
 
 
@@ -39,13 +39,38 @@ def reading_loss(
     x_1: Float[Tensor, "b c h w"],
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the captions' tokens, read out of where the flow goes from x_t; t is uniform.
+    """L_read: cross-entropy of the captions' tokens, read out of where the flow goes from x_t; t is the flow's.
 
     Only the decoder gets a gradient: the flow is not bent towards what is easy to read.
     """
     config, draws, path = model.config.loss, draws_of(generator), CondOT(model.config.loss.sigma_min)
-    t = draws.times(Uniform(), x_1)
+    t = draws.times(TIMES[config.times], x_1)
     flowed = flowed_on(model.backbone, path.x_t(x_0.detach(), x_1, t), t, config.decoder_steps)
+    return _cross_entropy(model, text, captions, flowed, generator)
+
+
+def seeing_loss(
+    model: CaptionModel,
+    text: TextModel,
+    captions: list[str],
+    mean: Float[Tensor, "b c h w"],
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """L_see: the same, read out of the mean of x_0 itself.
+
+    L_mean asks for all numbers of x_1 alike, this for those that decide words: which colour is whose, above all.
+    """
+    return _cross_entropy(model, text, captions, mean, generator)
+
+
+def _cross_entropy(
+    model: CaptionModel,
+    text: TextModel,
+    captions: list[str],
+    x_1: Float[Tensor, "b c h w"],
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """Of the captions' tokens, mean over those of all ranks."""
     targets, real = text.autoencoder.targets(*text.tokens(captions))
-    logits, told = model.decoder.training_logits(model.latent_of(flowed), targets, real, generator)
-    return draws.share_of(told.sum()) * F.cross_entropy(logits[told].float(), targets[told])
+    logits, told = model.decoder.training_logits(model.latent_of(x_1), targets, real, generator)
+    return draws_of(generator).share_of(told.sum()) * F.cross_entropy(logits[told].float(), targets[told])

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cf_apps.caption.model import CaptionModel
-from cf_apps.caption.reading import reading_loss
+from cf_apps.caption.reading import reading_loss, seeing_loss
 from cf_apps.caption.sources import drawn_captions
 from cf_apps.caption.text import TextModel
 from cf_apps.data.captioned import CaptionedImages
@@ -89,6 +89,9 @@ class CaptionTask(ModelTask):
         if config.mean_weight:
             lost = unexplained(source.mean, x_1, draws.everyone(x_1))
             terms["mean"] = (config.mean_weight_at(progress), lost)
+        if config.see_weight and progress >= config.decoder_from:
+            seen = seeing_loss(self.model, self.text, batch.captions, source.mean, generator)
+            terms["see"] = (config.see_weight, seen)
         return Losses(terms, {**learned.statistics, **flow.stats})
 
     @torch.no_grad()
