@@ -49,7 +49,8 @@ def tiny() -> Recipe[CaptionConfig]:
     Its lowest level is 2 x 2: an encoder that sees the whole picture learns sooner which colour is whose. (Trained
     alone to regress x_1, 600 steps: 46 % of captions of two objects right, 14 % with levels down to 4 x 4; one seed.)
     L_mean, which the paper does not have, teaches that encoder directly: it sees after 600 steps what the flow alone
-    had taught it after 2,700. At the end the decoder learns to read what the flow writes.
+    had taught it after 2,700. In the last quarter words teach it too (L_see), and the decoder learns to read what the
+    flow writes (L_read).
     """
     model = CaptionConfig(
         image_size=32,
