@@ -19,7 +19,7 @@ from cf.measures.t2i import frechet, mean_colours  # noqa: E402
 from cf.measures.walks import unevenness  # noqa: E402
 from cf.reports.page import BEGIN, END, inserted, page  # noqa: E402
 from cf.reports.printed import everything, printed  # noqa: E402
-from cf.reports.report import markdown, summarised, write_reports  # noqa: E402
+from cf.reports.report import markdown, searched, summarised, write_reports  # noqa: E402
 from cf.scales import SCALES  # noqa: E402
 from cf.spec import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Number, Row, Table, Training  # noqa: E402
 from cf.store import Store  # noqa: E402
@@ -194,6 +194,30 @@ def test_a_report_has_means_verdicts_and_what_is_missing(tmp_path):
     text = markdown(summary, None)
     assert "| Encoder | 0.150 ± 0.050 | 300 x 48 |" in text
     assert "| Encoder | 66.65 | 0.2 |" in text
+
+
+def test_a_report_says_which_searches_ended_at_the_end_of_the_grid():
+    table = replace(
+        TABLE,
+        rows=(
+            Row("75 steps", Training("t2i"), "budgets", "75"),  # both by the search at the end
+            Row("300 steps", Training("t2i"), "budgets", "300"),
+            Row("indicator", Training("t2i"), "guided", "indicator"),
+            Row("none", Training("t2i"), "guided", "none"),
+        ),
+    )
+
+    def said(*scales: list[float]) -> str:
+        rows = [{"name": row.name, "ours": {}} for row in table.rows]
+        for row, found in zip(rows, scales, strict=False):
+            row["ours"]["scale"] = found
+        return searched(table, rows, (1.0, 1.5, 7.0))
+
+    begin = "The search for a scale of guidance, over 1, 1.5, 7, "
+    assert said() == ""
+    assert said([1.5], [1.5], [1.0]) == f"{begin}never ended at the last."
+    assert said([7.0, 1.5], [7.0, 1.5], [1.0, 1.5]) == f"{begin}ended at the last for 300 steps (1 seed)."
+    assert said([1.0], [1.0], [7.0, 7.0]) == f"{begin}ended at the last for indicator (2 seeds)."
 
 
 def test_reports_of_nothing_say_that_nothing_was_run(tmp_path):

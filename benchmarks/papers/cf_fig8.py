@@ -5,8 +5,8 @@ uv run python benchmarks/papers/cf_fig8.py --scale tiny
 
 from cf.claims import better
 from cf.command import main
+from cf.measures.guidance import SWEPT
 from cf.measures.judged import ALIGNMENT, FIDELITY, quality
-from cf.measures.t2i import SWEPT
 from cf.scale import Scale
 from cf.spec import Curves, Row, Table, Training
 

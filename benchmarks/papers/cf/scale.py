@@ -21,6 +21,8 @@ Numbers = Mapping[str, float]
 Columns = Mapping[str, Numbers]
 BUDGETS = 4  # even parts of a training of text to image, each with a checkpoint
 SAVE_EVERY = 10_000  # steps between checkpoints of a long training, at most
+NONE = 1.0  # the scale that guides nothing
+GUIDANCE = (NONE, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)  # the scales that every search goes over
 WHERE = ":"  # between the trainings that a setting is for and its key
 
 
@@ -65,7 +67,7 @@ class Scale:
     val: int = 16
     scored: int = 512
     searched: int = 256
-    guidance: tuple[float, ...] = (1.5, 2.0, 3.0)
+    guidance: tuple[float, ...] = GUIDANCE
     best: str = "t2i"
     data: str | None = None
     data_of: Mapping[str, str] = field(default_factory=dict)

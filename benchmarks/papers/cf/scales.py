@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from cf.measures import others, pairs, sums, t2i, walks
+from cf.measures import guidance, others, pairs, sums, walks
+from cf.measures.guidance import Judge
+from cf.measures.pairs import ON_PAIRS
+from cf.measures.t2i import BY_RULE
 from cf.recipes import paper as paper_recipes
 from cf.recipes import small as small_recipes
 from cf.recipes import tiny as tiny_recipes
@@ -16,12 +19,17 @@ def either(by_rule: Measure, on_pairs: Measure) -> Measure:
     return lambda trained: (by_rule if trained.by_rule else on_pairs)(trained)
 
 
+def judged(measure: Callable[[Judge, Trained], Columns]) -> Measure:
+    """The same measure by either judge."""
+    return lambda trained: measure(BY_RULE if trained.by_rule else ON_PAIRS, trained)
+
+
 MEASURES: Mapping[str, Measure] = {
-    "unguided": either(t2i.unguided, pairs.unguided),
-    "guided": either(t2i.guided, pairs.guided),
-    "autoguidance": either(t2i.autoguidance, pairs.autoguidance),
-    "budgets": either(t2i.budgets, pairs.budgets),
-    "sweep": either(t2i.sweep, pairs.sweep),
+    "unguided": judged(guidance.unguided),
+    "guided": judged(guidance.guided),
+    "autoguidance": judged(guidance.autoguidance),
+    "budgets": judged(guidance.budgets),
+    "sweep": judged(guidance.sweep),
     "geneval": pairs.geneval,
     "walk": either(walks.walk, pairs.walk),
     "arithmetic": either(walks.arithmetic, sums.arithmetic),
@@ -69,7 +77,6 @@ def paper() -> Scale:
         paper_recipes.LANGUAGES,
         scored=10_000,
         searched=2_000,
-        guidance=(1.5, 2.0, 3.0, 5.0, 7.0),
         best="t2i-best",
     )
 

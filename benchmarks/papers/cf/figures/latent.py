@@ -9,7 +9,7 @@ from cf_apps.t2i.sample import Sampler
 
 from cf.figures.stage import Drawn, Stage, grid, val_captions
 from cf.figures.strips import LONGEST, NOISE
-from cf.measures.t2i import sampler_of
+from cf.measures.guidance import sampler_of
 from cf.scale import Trained
 
 FRAMES = 9

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cf.figures.stage import Drawn, Stage, budgets, grid, shown
 from cf.figures.strips import SHORT, drawn
-from cf.measures.t2i import parameters, sampler_at, sampler_of
+from cf.measures.guidance import parameters, sampler_at, sampler_of
 from cf.scale import Scale, Trained
 from cf.spec import Number, Training
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cf.figures.stage import Drawn, Stage, as_floats, budgets, grid, shown
-from cf.measures.t2i import SWEPT, sampler_of
+from cf.measures.guidance import SWEPT, sampler_of
 from cf.scale import Trained
 from cf.spec import Row
 

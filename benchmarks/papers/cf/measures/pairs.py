@@ -1,43 +1,39 @@
-"""What is measured of a text-to-image training whose pictures no rule can read: held-out pairs of them and captions.
+"""The judge of a text-to-image training whose pictures no rule can read: held-out pairs of them and captions.
 
     frechet   to the true pictures of the same captions, in the mean colours of 4 x 4 cells: palette and layout, no more
     fid       the real one, with Inception's published weights (--inception)
     clip      the CLIP score by the paper's convention (--clip)
     pairs     how many; those whose captions the model cannot read whole are left out
 
-The scale of guidance is searched on half of the held-out pairs, by the FID or what stands in for it; the other half is
-reported. Under torchrun every rank draws and judges its own share.
+val, half of the held-out pairs, is liked by the FID or what stands in for it; test is the other half. Under torchrun
+every rank draws and judges its own share.
 """
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import torch
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.ranks.spread import merged, own_parts
-from cf_apps.engine.run import read_config
-from cf_apps.engine.saving.checkpoint import checkpoints
 from cf_apps.engine.watching.progress import Silence
 from cf_apps.superres.degrade import to_bytes
 from cf_apps.t2i.sample import Sampler
 from cf_apps.t2i.scoring.geneval import CONVENTION, PromptScoring, score_geneval
 from cf_apps.t2i.scoring.judges import JudgePaths, clip_of
-from cf_apps.t2i.weak import weak_velocity
 from cf_eval import FID, ClipScore, FrechetDistance, inception_features
 from cf_eval.clip_encoders import ClipEncoder
 from cf_eval.images.features import Features
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from cf.measures.guidance import Judge, Numbers, guided, parameters, sampler_of
 from cf.measures.held_pairs import Pairs, held_pairs
 from cf.measures.judged import FIDELITY
-from cf.measures.t2i import FEATURES, SWEPT, mean_colours, parameters, sampler_at, sampler_of
+from cf.measures.t2i import FEATURES, mean_colours
 from cf.measures.walks import walked
-from cf.scale import Trained, budgets_of
+from cf.scale import Trained
 
-Numbers = dict[str, float]
 BATCH = 128
 GENEVAL = {
     # of GenEval itself, and ours of the same task
@@ -90,22 +86,9 @@ class Judges:
         return found
 
 
-def unguided(trained: Trained) -> dict[str, Numbers]:
-    return {"none": _tested(sampler_of(trained), 1.0, trained)}
-
-
-def guided(trained: Trained) -> dict[str, Numbers]:
-    """Without guidance, and by the indicator at the scale that val likes best."""
-    sampler = sampler_of(trained)
-    best = _best(sampler, trained)
-    none = _tested(sampler, 1.0, trained)
-    at_best = none if best == 1.0 else _tested(sampler, best, trained)
-    return {"none": none, "indicator": at_best | {"scale": best}}
-
-
 def geneval(trained: Trained) -> dict[str, Numbers]:
-    """The same, with GenEval's six tasks at the best scale, by the detector that was given."""
-    columns = guided(trained)
+    """What `guided` finds, with GenEval's six tasks at the best scale, by the detector that was given."""
+    columns = guided(ON_PAIRS, trained)
     at_best, sampler = columns["indicator"], sampler_of(trained)
     how = replace(sampler.model.config.sample, scale=at_best["scale"])
     scores = score_geneval(
@@ -113,39 +96,6 @@ def geneval(trained: Trained) -> dict[str, Numbers]:
     )
     tasks = {ours: float(str(scores[theirs])) for theirs, ours in GENEVAL.items() if theirs in scores}
     return columns | {"indicator": at_best | tasks}
-
-
-def autoguidance(trained: Trained) -> dict[str, Numbers]:
-    """Away from an earlier checkpoint of the same run; which one and how far, searched on val."""
-    sampler = sampler_of(trained)
-    there = checkpoints(trained.run)
-    weak = {step: weak_velocity(there[step], sampler) for step in _budgets(trained)[:-1]}
-    found = {(0, 1.0): _val(sampler, 1.0, trained)}
-    for step, scale in product(weak, trained.scale.guidance):
-        found[step, scale] = _val(replace(sampler, weak=weak[step]), scale, trained)
-    step, scale = min(found, key=lambda choice: found[choice])
-    chosen = replace(sampler, weak=weak.get(step))
-    return {"autoguidance": _tested(chosen, scale, trained) | {"scale": scale, "weak_step": step}}
-
-
-def budgets(trained: Trained) -> dict[str, Numbers]:
-    """At each quarter of the training, guided by the scale that val likes best at the end."""
-    best = _best(sampler_of(trained), trained)
-    return {
-        str(step): _tested(sampler_at(trained, step), best, trained) | {"scale": best, "step": step}
-        for step in _budgets(trained)
-    }
-
-
-def sweep(trained: Trained) -> dict[str, Numbers]:
-    """Test captions at every scale, by the indicator and by autoguidance; not for choosing one."""
-    sampler = sampler_of(trained)
-    weak = weak_velocity(checkpoints(trained.run)[_budgets(trained)[0]], sampler)
-    found = {f"indicator {scale:g}": _tested(sampler, scale, trained) for scale in SWEPT}
-    for scale in (scale for scale in SWEPT if scale >= 1):
-        way = found["indicator 1"] if scale == 1 else _tested(replace(sampler, weak=weak), scale, trained)
-        found[f"autoguidance {scale:g}"] = way
-    return found
 
 
 def walk(trained: Trained) -> dict[str, Numbers]:
@@ -168,20 +118,18 @@ def _inception(path: Path, device: str) -> Features:
         raise ConfigError(f"--inception {path} cannot be used for an FID: {error}") from error
 
 
-def _best(sampler: Sampler, trained: Trained) -> float:
-    """The scale of the indicator that val likes best; 1 is none."""
-    by_scale = {scale: _val(sampler, scale, trained) for scale in (1.0, *trained.scale.guidance)}
-    return min(by_scale, key=lambda scale: by_scale[scale])
-
-
 def _val(sampler: Sampler, scale: float, trained: Trained) -> float:
+    """The distance, turned round: more is better."""
     numbers = judged(sampler, held_pairs(trained, sampler).val, scale, trained)
-    return next(numbers[name] for name in FIDELITY if name in numbers)
+    return -next(numbers[name] for name in FIDELITY if name in numbers)
 
 
 def _tested(sampler: Sampler, scale: float, trained: Trained) -> Numbers:
     found = judged(sampler, held_pairs(trained, sampler).test, scale, trained)
     return found | {"parameters": parameters(sampler)}
+
+
+ON_PAIRS = Judge(_val, _tested)
 
 
 def judged(sampler: Sampler, pairs: Pairs, scale: float, trained: Trained) -> Numbers:
@@ -193,10 +141,3 @@ def judged(sampler: Sampler, pairs: Pairs, scale: float, trained: Trained) -> Nu
             own = pairs.those(list(part.places))
             judges.see(sampler.draw(own.captions, how, part.of(generator)), own.images, own.captions)
     return judges.numbers() | {"pairs": len(pairs)}
-
-
-def _budgets(trained: Trained) -> tuple[int, ...]:
-    """The quarters of the training that have a checkpoint."""
-    fit = read_config(trained.run)["fit"]
-    there = checkpoints(trained.run)
-    return tuple(step for step in budgets_of(fit["steps"], fit["keep_every"]) if step in there)

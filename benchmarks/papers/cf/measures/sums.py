@@ -11,8 +11,8 @@ from cf_eval import ClipScore
 from jaxtyping import Float
 from torch import Tensor
 
-from cf.measures.pairs import Numbers, clip_encoder
-from cf.measures.t2i import sampler_of
+from cf.measures.guidance import Numbers, sampler_of
+from cf.measures.pairs import clip_encoder
 from cf.measures.walks import SUMS
 from cf.scale import Trained
 

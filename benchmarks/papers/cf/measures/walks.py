@@ -14,8 +14,8 @@ from cf_eval import Expectation, Wanted, satisfies
 from jaxtyping import Float
 from torch import Tensor
 
+from cf.measures.guidance import Numbers, sampler_of
 from cf.measures.held_out import held_out
-from cf.measures.t2i import Numbers, sampler_of
 from cf.scale import Trained
 
 PAIRS, FRAMES = 32, 9

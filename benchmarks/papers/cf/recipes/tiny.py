@@ -97,7 +97,9 @@ def captions() -> Ready:
     text = caption_text()
     first = Ready(CAPTION_TEXT, replace(text, fit=replace(text.fit, steps=300, batch_size=32)))
     recipe, own = caption(), caption().model
-    loss = CaptionLoss(kl_weight=own.loss.kl_weight, encoder_weight=own.loss.encoder_weight, times=own.loss.times)
+    loss = CaptionLoss(
+        kl_weight=own.loss.kl_weight, encoder_weight=own.loss.encoder_weight, times=own.loss.times
+    )
     model = replace(own, loss=loss, sample=replace(own.sample, temperature=0.5))
     fit = replace(recipe.fit, steps=500, batch_size=32)
     return Ready(CAPTION, replace(recipe, model=model, fit=fit), first)

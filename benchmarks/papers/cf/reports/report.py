@@ -8,6 +8,7 @@ from typing import Any
 
 from cf_apps.engine.files import write_text
 
+from cf.measures.numbers import SCALE
 from cf.reports.plots import plot
 from cf.reports.printed import everything, printed, title
 from cf.scale import Scale
@@ -56,6 +57,7 @@ def summarised(name: str, table: Table, scale: Scale, store: Store) -> Summary:
         "torch": _distinct(everything, lambda it: it["torch"]),
         "commits": _distinct(everything, lambda it: str(it["commit"])[:12]),
         "minutes": round(_seconds(everything) / 60, 1),
+        "search": searched(table, rows, scale.guidance),
         "numbers": [
             {
                 "name": it.name,
@@ -84,6 +86,25 @@ def _row(row: Row, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "batch": records[0]["batch"] if records else None,
         "train_seconds": [record["train_seconds"] for record in records],
     }
+
+
+def searched(table: Table, rows: Sequence[Mapping[str, Any]], grid: Sequence[float]) -> str:
+    """Which searches for a scale of guidance ended at the grid's last one; empty where nothing was searched.
+
+    Rows with the same training and measure share a search, and the last of them names it.
+    """
+    found = {
+        (row.training, row.measure): told
+        for row, told in zip(table.rows, rows, strict=True)
+        if told["ours"].get(SCALE.name)
+    }
+    if not found:
+        return ""
+    at_end = {told["name"]: told["ours"][SCALE.name].count(grid[-1]) for told in found.values()}
+    named = [f"{name} ({seeds_of(count)})" for name, count in at_end.items() if count]
+    over = ", ".join(f"{scale:g}" for scale in grid)
+    ended = f"ended at the last for {', '.join(named)}" if named else "never ended at the last"
+    return f"The search for a scale of guidance, over {over}, {ended}."
 
 
 def printed_rows(table: Table) -> dict[str, dict[str, Any]]:
@@ -134,7 +155,7 @@ def markdown(summary: Summary, drawn: Path | None) -> str:
         "",
         *_ours(summary),
         "",
-        "Mean ± standard deviation over the seeds.",
+        f"Mean ± standard deviation over the seeds. {summary['search']}".rstrip(),
         "",
         *(_paper(summary) if summary["paper"] else []),
         *(f"- **{it['verdict']}**: {it['claim']}. {it['evidence']}." for it in summary["claims"]),
