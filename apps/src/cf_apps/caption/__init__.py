@@ -1,1 +1,1 @@
-"""Image to text: a picture's latent flows to the latent of a caption, and a frozen decoder reads that out."""
+"""Image to text: a picture's latent flows to the latent of a caption, and a decoder reads that out."""
