@@ -38,7 +38,7 @@ from gpu.record import Record, fingerprint  # noqa: E402
 from gpu.report import markdown  # noqa: E402
 from gpu.timing import Clock  # noqa: E402
 from gpu.verdicts import wrongs  # noqa: E402
-from solvers import commit  # noqa: E402
+from record import commit  # noqa: E402
 
 Cases = dict[str, Callable[[], Row]]
 SOURCES = ("packages/cf-transformer/src", "packages/cf-flowcore/src", "benchmarks/gpu")

@@ -39,7 +39,7 @@ from cf_transformer import DiMRConfig, StageConfig
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "peers"))
-from solvers import commit
+from record import commit
 
 PAPER = 1e-4 * 4 * 32 * 32  # weight per dimension
 MULTIPLES = (1.0, 0.25, 4.0, 0.05)
