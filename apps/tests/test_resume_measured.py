@@ -100,6 +100,20 @@ def test_what_was_measured_stays(case, tmp_path):
     assert {part: after[part] for part in kept} == {part: before[part] for part in kept}
 
 
+def test_another_codec_than_the_run_began_with_is_measured(tmp_path):
+    data, out = captioned(tmp_path / "data"), tmp_path / "run"
+    words = [*of_captions(data, tmp_path), "--data", str(data), "--out", str(out), "--device", "cpu"]
+    assert run([*words, "--steps", "2"]) == 0
+    before = json.loads((out / "config.json").read_text())["task"]["config"]
+    other = ["--set", 'codec={"name": "patch-dct", "patch": 2, "keep": 3, "whitening": 1.0}']
+    assert run([*words, *other, "--steps", "3", "--resume"]) == 0
+    after = json.loads((out / "config.json").read_text())["task"]["config"]
+    assert after["codec"]["whitening"] == 1.0
+    assert len(after["codec"]["mean"]) == len(after["codec"]["std"]) == 3
+    assert after["codec"]["std"] != before["codec"]["std"]
+    assert (after["mean"], after["std"]) == (before["mean"], before["std"])
+
+
 def test_a_run_of_another_task_is_not_gone_on_with(tmp_path, capsys):
     data, out = write_pictures(tmp_path / "data", 256), tmp_path / "run"
     words = ["--data", str(data), "--out", str(out), "--device", "cpu"]

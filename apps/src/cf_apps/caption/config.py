@@ -59,8 +59,8 @@ class LossConfig(LearnedSourceConfig):
     """L = L_FM (+ kl_weight L_KL + encoder_weight L_Enc + mean_weight L_mean + see_weight L_see, of a learned source)
     (+ decoder_weight L_read)
 
-    The weights concern `CaptionConfig.image_ve` only: the KL of its q(x_0 | picture), the contrast of x_0 with the
-    caption's latent, and the regression of its mean on that. But for:
+    All weights but decoder_weight concern `CaptionConfig.image_ve` only: the KL of its q(x_0 | picture), the contrast
+    of x_0 with the caption's latent, the regression of its mean on that, and what is read out of its mean.
 
     decoder_weight: of L_read, which goes on training the run's copy of the text decoder, and nothing else, to read
     latents that the flow has made (reading.py); 0 leaves the decoder as it comes.

@@ -1,9 +1,7 @@
 """Before the first step of captioning: data, frozen parts, modules, and what does not fit said or refused."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from cf_encoders import DiagonalGaussian, PatchDCTCodec, kl_weight_warning
@@ -19,7 +17,7 @@ from cf_apps.caption.sources import (
 )
 from cf_apps.caption.task import CaptionTask, encode_all
 from cf_apps.caption.text import TextModel
-from cf_apps.engine.codecs import fitted, with_constants_of
+from cf_apps.engine.codecs import CodecConfig, fitted, with_constants_of
 from cf_apps.engine.commands.app import Ready, Setting, begun
 from cf_apps.engine.errors import ConfigError
 from cf_apps.engine.watching.progress import Progress
@@ -38,11 +36,14 @@ def prepare(config: CaptionConfig, setting: Setting) -> Ready:
             "captioning needs a trained text autoencoder; run `crossflow caption train-text` and pass --text with "
             "its run folder"
         )
+    before = begun(setting, NAME)
     text = TextModel.from_run(Path(config.text), setting.device)
     source = open_captions(setting.data, config.image_size, setting.seed)
     captions = some_captions(source.train, TEXT_SAMPLE)
-    before = begun(setting, NAME)
-    config = measured(config, text, source, captions) if before is None else _as_begun(config, before)
+    if before is None:
+        config = measured(config, text, source, captions)
+    else:
+        config = _as_begun(config, CaptionConfig.from_dict(before["config"]), source)
     model = build(config, text.decoder, text.tokenizer, setting.device, setting.seed)
     said = [*cut_captions(text, captions), *_unreadable(text, captions), *_odd_kl_weight(config)]
     latents = _latents(model, source, setting.line)
@@ -50,11 +51,17 @@ def prepare(config: CaptionConfig, setting: Setting) -> Ready:
     return Ready(task, source.skipped.notes(), [*said, *source.skipped.said()])
 
 
-def _as_begun(config: CaptionConfig, before: Mapping[str, Any]) -> CaptionConfig:
-    """The config with what the run measured before its first step."""
-    earlier = CaptionConfig.from_dict(before["config"])
+def _as_begun(config: CaptionConfig, earlier: CaptionConfig, source: CaptionSource) -> CaptionConfig:
+    """The config with what the run measured before its first step; another codec than it had is measured now."""
     codec = with_constants_of(config.codec, earlier.codec)
+    if codec != earlier.codec:
+        codec = _fitted(codec, source)
     return replace(config, codec=codec, mean=earlier.mean, std=earlier.std)
+
+
+def _fitted(codec: CodecConfig, source: CaptionSource) -> CodecConfig:
+    """The codec with its constants, measured on the first training pictures."""
+    return fitted(codec, source.train.batch(torch.arange(min(CODEC_SAMPLE, len(source.train)))).images)
 
 
 @torch.no_grad()
@@ -62,10 +69,9 @@ def measured(
     config: CaptionConfig, text: TextModel, source: CaptionSource, captions: list[str]
 ) -> CaptionConfig:
     """The config with what is measured before the first step: the codec's constants, mean and std of text latents."""
-    first = torch.arange(min(CODEC_SAMPLE, len(source.train)))
-    codec = fitted(config.codec, source.train.batch(first).images)
     z = torch.cat([text.posterior(captions[i : i + 256]).mean.float() for i in range(0, len(captions), 256)])
     mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3)).clamp(min=1e-3)
+    codec = _fitted(config.codec, source)
     return replace(config, codec=codec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 

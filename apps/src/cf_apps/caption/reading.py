@@ -46,31 +46,20 @@ def reading_loss(
     config, draws, path = model.config.loss, draws_of(generator), CondOT(model.config.loss.sigma_min)
     t = draws.times(TIMES[config.times], x_1)
     flowed = flowed_on(model.backbone, path.x_t(x_0.detach(), x_1, t), t, config.decoder_steps)
-    return _cross_entropy(model, text, captions, flowed, generator)
+    return seeing_loss(model, text, captions, flowed, generator)
 
 
 def seeing_loss(
     model: CaptionModel,
     text: TextModel,
     captions: list[str],
-    mean: Float[Tensor, "b c h w"],
-    generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """L_see: the same, read out of the mean of x_0 itself.
-
-    L_mean asks for all numbers of x_1 alike, this for those that decide words: which colour is whose, above all.
-    """
-    return _cross_entropy(model, text, captions, mean, generator)
-
-
-def _cross_entropy(
-    model: CaptionModel,
-    text: TextModel,
-    captions: list[str],
     x_1: Float[Tensor, "b c h w"],
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Of the captions' tokens, mean over those of all ranks."""
+    """Cross-entropy of the captions' tokens read out of x_1, mean over those of all ranks. L_see: of the mean of x_0.
+
+    L_mean asks for all numbers of x_1 alike, this for those that decide words: which colour is whose, above all.
+    """
     targets, real = text.autoencoder.targets(*text.tokens(captions))
     logits, told = model.decoder.training_logits(model.latent_of(x_1), targets, real, generator)
     return draws_of(generator).share_of(told.sum()) * F.cross_entropy(logits[told].float(), targets[told])
